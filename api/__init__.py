@@ -1,0 +1,1 @@
+"""HTTP: dialects, routes, headers, metrics, and the ``artemis-node`` command."""

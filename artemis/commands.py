@@ -1,0 +1,110 @@
+"""What travels through the log, and its bytes.
+
+One log entry has one form, whatever it carries (see ``Entry``). Bytes are a version byte followed by msgpack arrays;
+nothing is ever a pickle. Decoding is strict: an unknown version, an unknown command or trailing bytes are
+``DataDamaged``, because an entry that two nodes could read differently would let their states part.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from artemis.errors import DataDamaged
+from artemis.model import Instance, InstanceKey, Member
+
+ENTRY_FORMAT = 1
+"""First byte of every entry."""
+
+
+class Registration(msgspec.Struct, frozen=True, array_like=True):
+    instance: Instance
+    ttl_ms: int
+
+
+class Register(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Put each instance, replacing what has its key, with a new lease. All of them appear at once."""
+
+    items: tuple[Registration, ...]
+
+
+class Renew(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Restart leases. ``lease_ids`` is the cheap form for leases the sender knows; ``keys`` is for those it does not."""
+
+    lease_ids: tuple[int, ...] = ()
+    keys: tuple[InstanceKey, ...] = ()
+
+
+class Unregister(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    keys: tuple[InstanceKey, ...]
+
+
+class Announce(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """A member tells the cluster where its HTTP side is. Not a change of the registry: no revision."""
+
+    member: Member
+
+
+Command = Register | Renew | Unregister | Announce
+
+
+class RequestId(NamedTuple):
+    """A client's name for one write, so that a retry is recognised on any node."""
+
+    id: str
+    fingerprint: bytes
+    """8 bytes over the request as the client sent it; tells a retry from a reuse of the id."""
+
+
+class Proposal(msgspec.Struct, frozen=True, array_like=True):
+    """A command with the identity that makes it apply once.
+
+    ``(origin, incarnation, seq)``: the node that took it, that node's start (grows with every start), and a number
+    that grows by one with every proposal of that start. ``expires_at_ms`` is on the lease clock.
+    """
+
+    origin: str
+    incarnation: int
+    seq: int
+    request: RequestId | None
+    expires_at_ms: int
+    command: Command
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One log entry: the lease clock's stamp and the proposals, in order. With no proposals it is a clock step."""
+
+    clock_ms: int
+    proposals: tuple[Proposal, ...] = ()
+
+
+_encoder = msgspec.msgpack.Encoder()
+_entry_decoder = msgspec.msgpack.Decoder(Entry)
+_proposal_decoder = msgspec.msgpack.Decoder(Proposal)
+
+
+def encode_proposal(proposal: Proposal) -> bytes:
+    return _encoder.encode(proposal)
+
+
+def decode_proposal(data: bytes) -> Proposal:
+    try:
+        return _proposal_decoder.decode(data)
+    except (msgspec.DecodeError, ValueError) as exc:
+        raise DataDamaged(f"proposal: {exc}") from exc
+
+
+def encode_entry(clock_ms: int, encoded_proposals: tuple[bytes, ...] | list[bytes] = ()) -> bytes:
+    """Frame proposals that are already encoded: the leader orders bytes, it does not decode and encode them again."""
+    raws = [msgspec.Raw(data) for data in encoded_proposals]
+    return bytes((ENTRY_FORMAT,)) + _encoder.encode([clock_ms, raws])
+
+
+def decode_entry(data: bytes) -> Entry:
+    if not data or data[0] != ENTRY_FORMAT:
+        raise DataDamaged(f"entry: format {data[:1].hex() or 'empty'}, this node reads {ENTRY_FORMAT:02x}")
+    try:
+        return _entry_decoder.decode(memoryview(data)[1:])
+    except (msgspec.DecodeError, ValueError) as exc:
+        raise DataDamaged(f"entry: {exc}") from exc

@@ -1,0 +1,85 @@
+"""What the registry stores: instances, services, members.
+
+Field names follow ``contracts/java-http.md`` section 3.1 in snake case; the spelling on the wire is the business of
+``artemis.api``. All values are immutable: a change of an instance is a new value, so a snapshot may share them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+ChangeType = Literal["new", "change", "delete"]
+
+
+class InstanceKey(NamedTuple):
+    """Identity of an instance: each part lower-cased (contract section 3.3). A tuple, never a joined string:
+    ``("a.b", "c")`` and ``("a", "b.c")`` are different keys."""
+
+    region_id: str
+    service_id: str
+    instance_id: str
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True, array_like=True, omit_defaults=False):
+    """One running copy of a service, exactly as its owner registered it. Zone and group are attributes, not identity."""
+
+    service_id: str
+    instance_id: str
+    region_id: str | None = None
+    zone_id: str | None = None
+    group_id: str | None = None
+    machine_name: str | None = None
+    ip: str | None = None
+    port: int = 0
+    protocol: str | None = None
+    url: str | None = None
+    health_check_url: str | None = None
+    status: str | None = None
+    metadata: dict[str, str | None] | None = None
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What a cluster member says of itself, the same on every node because it went through the log."""
+
+    node_id: str
+    url: str
+    region_id: str
+    zone_id: str
+
+
+class Record(NamedTuple):
+    """An instance as it stands in the registry."""
+
+    instance: Instance
+    lease_id: int
+    """Also the lease epoch: every registration draws a new one, so a renewal of an older epoch names a lease that is gone."""
+    revision: int
+    """The cluster revision of the registration that put it here."""
+
+
+class Change(msgspec.Struct, frozen=True, array_like=True):
+    """One effective change. Revisions are unique and without gaps over the whole cluster."""
+
+    revision: int
+    type: ChangeType
+    instance: Instance
+    clock_ms: int
+    """The lease clock of the entry that made it."""
+
+
+class Compacted(NamedTuple):
+    """The answer to "changes since r" when r is too old: the ring begins after ``oldest``."""
+
+    oldest: int
+    """The smallest revision from which changes can still be listed completely."""
+
+
+def canonical(identifier: str | None) -> str:
+    """The form in which an identifier is compared. A missing identifier is the empty one."""
+    return identifier.lower() if identifier else ""
+
+
+def key_of(instance: Instance) -> InstanceKey:
+    return InstanceKey(canonical(instance.region_id), canonical(instance.service_id), canonical(instance.instance_id))

@@ -1,0 +1,1 @@
+"""Python client for an Artemis cluster."""

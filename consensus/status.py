@@ -1,0 +1,39 @@
+"""What a node knows of itself and its cluster at one moment. Immutable, cheap to make, safe to publish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["leader", "follower", "candidate"]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    node_id: str
+    connected: bool
+    """This node's link to the peer is up."""
+    match_index: int | None
+    """On the leader: how far the peer's disk is known to agree. None elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    node_id: str
+    role: Role
+    term: int
+    leader_id: str | None
+    known_leader: bool
+    """A leader was heard of within the last election timeout (on the leader: a majority answered within it)."""
+    commit_index: int
+    applied_index: int
+    last_log_index: int
+    first_log_index: int
+    snapshot_index: int
+    apply_lag_ms: int
+    """How old the applied state may be: time since it last equalled what a leader said is committed. 0 on the leader."""
+    ready: bool
+    """It has, since it started, applied what a current leader said is committed, and nothing has failed since."""
+    reasons: tuple[str, ...]
+    """Why it is not ready, or should not be trusted with new work; empty when all is well."""
+    peers: tuple[PeerStatus, ...]

@@ -1,0 +1,173 @@
+"""What nodes say to each other: typed, bounded msgpack messages.
+
+Every message carries the sender's term. Raft's own messages keep the meaning they have in the Raft paper (figure 2;
+``RequestVote``, ``AppendEntries``, ``InstallSnapshot``) and in the dissertation (pre-vote 9.6, leadership transfer
+3.10, ReadIndex 6.4). A message that does not decode is a fault of the link, which is then closed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from artemis.errors import DataDamaged
+
+
+class LogEntry(NamedTuple):
+    """``command`` is PySyncObj's: a type byte, then our entry bytes. The order of the parts is PySyncObj's too."""
+
+    command: bytes
+    index: int
+    term: int
+
+
+class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """``entries`` follow the entry (``prev_index``, ``prev_term``). Without entries it is a heartbeat."""
+
+    term: int
+    commit_index: int
+    prev_index: int
+    prev_term: int
+    entries: tuple[LogEntry, ...]
+
+
+class AppendReply(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """``success``: everything below ``next_index`` is on the sender's disk and equals the leader's log of ``term``.
+
+    ``reset``: the sender has no matching entry there; start again at ``next_index``.
+    """
+
+    term: int
+    next_index: int
+    success: bool
+    reset: bool
+
+
+class VoteRequest(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    term: int
+    last_index: int
+    last_term: int
+    transfer: bool
+    """The leader asked for this election, so voters do not protect it."""
+
+
+class VoteGranted(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    term: int
+
+
+class PreVoteRequest(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    term: int
+    """The sender's current term; it would campaign in ``term + 1``."""
+    last_index: int
+    last_term: int
+    round: int
+
+
+class PreVoteGranted(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    term: int
+    round: int
+
+
+class TermHint(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Your term is old; mine is this."""
+
+    term: int
+
+
+class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    term: int
+
+
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Keeps a follower from campaigning while it is fed a snapshot: no claim about logs."""
+
+    term: int
+
+
+class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """``offset`` is where ``data`` belongs in the snapshot of ``total`` bytes whose last entry is (``index``, ``index_term``)."""
+
+    term: int
+    index: int
+    index_term: int
+    total: int
+    offset: int
+    data: bytes
+
+
+class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """``next_offset`` = ``total`` only when the snapshot is verified, on disk and installed."""
+
+    term: int
+    index: int
+    next_offset: int
+
+
+class Forward(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Proposals of the sender's session, in its order, for the leader of exactly this term."""
+
+    term: int
+    proposals: tuple[bytes, ...]
+
+
+class ReadIndexRequest(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """A follower asks the leader for a point that reads waiting at ``round`` may be served from."""
+
+    term: int
+    round: int
+
+
+class ReadIndexReply(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    term: int
+    round: int
+    index: int
+
+
+class ReadProbe(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """Am I still your leader? Asked after the reads of ``round`` arrived."""
+
+    term: int
+    round: int
+
+
+class ReadProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    term: int
+    round: int
+
+
+Message = (
+    AppendEntries
+    | AppendReply
+    | VoteRequest
+    | VoteGranted
+    | PreVoteRequest
+    | PreVoteGranted
+    | TermHint
+    | TimeoutNow
+    | Heartbeat
+    | SnapshotChunk
+    | SnapshotReply
+    | Forward
+    | ReadIndexRequest
+    | ReadIndexReply
+    | ReadProbe
+    | ReadProbeReply
+)
+
+FRAME_BYTES_MAX = 8 * 1024 * 1024
+"""Largest frame on a link: an append_entries batch (2 MiB, see core) or one large entry, with room to spare."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode(data: bytes) -> Message:
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, ValueError) as exc:
+        raise DataDamaged(f"message: {exc}") from exc
