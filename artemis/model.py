@@ -54,7 +54,7 @@ class Record(NamedTuple):
 
     instance: Instance
     lease_id: int
-    """Also the lease epoch: every registration draws a new one, so a renewal of an older epoch names a lease that is gone."""
+    """Also the lease epoch: every registration draws a new one, so a renewal of an older epoch finds its lease gone."""
     revision: int
     """The cluster revision of the registration that put it here."""
 

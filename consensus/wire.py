@@ -7,19 +7,13 @@ Every message carries the sender's term. Raft's own messages keep the meaning th
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 from artemis.errors import DataDamaged
 
 
-class LogEntry(NamedTuple):
-    """``command`` is PySyncObj's: a type byte, then our entry bytes. The order of the parts is PySyncObj's too."""
-
-    command: bytes
-    index: int
-    term: int
+LogEntry = tuple[bytes, int, int]
+"""(command, index, term), in PySyncObj's order. ``command`` is PySyncObj's type byte, then our entry bytes."""
 
 
 class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -86,7 +80,8 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=9):
 
 
 class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """``offset`` is where ``data`` belongs in the snapshot of ``total`` bytes whose last entry is (``index``, ``index_term``)."""
+    """``offset`` is where ``data`` belongs in the ``total`` bytes of the snapshot that ends with
+    entry (``index``, ``index_term``)."""
 
     term: int
     index: int
