@@ -1,0 +1,17 @@
+"""Real processes, real faults, a recorded history and checkers that read nothing but the history.
+
+::
+
+    http1      one HTTP/1.1 connection that knows whether the first byte of a request left
+    registry   the registry operations as requests and answers; what an attempt proves (ok, fail, info)
+    process    one artemis-node process: start, signal, reap, log
+    cluster    several of them: addresses, readiness, leader, teardown
+    history    events, their file, and their pairing into operations
+    workload   the generator: unique elements added and whole-service reads, on all nodes
+    nemesis    kill -9 and SIGSTOP of leader and followers, by a seeded plan
+    checker    the verdict: a pure function of a history
+    run        one run from start to verdict
+    report     the summary table
+
+Run it as ``python -m jepsen_lite run --time 60`` with ``jepsen-lite`` on the import path.
+"""
