@@ -80,6 +80,9 @@ class Disk(Protocol):
 
     def read(self, name: str) -> bytes: ...
 
+    def read_range(self, name: str, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes from ``offset`` on; fewer only at the end of the file."""
+
     def size(self, name: str) -> int: ...
 
     def append(self, name: str) -> AppendFile:
