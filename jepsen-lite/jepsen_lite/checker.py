@@ -3,7 +3,7 @@
 What must hold (``linearizable`` reads unless said otherwise):
 
 - **lost, stale-read**: an element is *known* from the acknowledgement of its add, or from the end of the first read
-  that returned it. A read that begins later returns it. ``lost`` when no later read of the run has it, else ``stale-read``.
+  that returned it. A read that begins later returns it. ``lost`` when no later read has it either, else ``stale-read``.
 - **phantom**: no read of any kind returns an element that nobody had asked to add, or that failed for certain.
 - **duplicate**: no read returns an element twice.
 - **missing-at-end**: after the heal, each node returns every known element, linearizable and stale.

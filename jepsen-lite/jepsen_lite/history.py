@@ -30,7 +30,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     process: int | str
     type: EventType
     f: str
-    """``add``, ``read``; of the nemesis ``kill``, ``restart``, ``pause``, ``resume``, …; of the harness ``start``, ``end``."""
+    """``add`` or ``read``; ``kill``, ``restart``, ``pause``, ``resume``, … of the nemesis; ``start`` and ``end``."""
     value: str | list[str] | dict[str, Detail] | None = None
     """The element added; the elements read, in the order of the answer and with repetitions; details of a fault."""
     op: int | None = None
