@@ -1,0 +1,212 @@
+"""The settings of ``artemis-node``. ``Config`` is the only list of them.
+
+Each field is one setting: its name is the TOML key, with dashes the flag, and in capitals after ``ARTEMIS_`` the
+environment variable. Flags, environment, TOML, ``--help`` and ``docs/configuration.md`` are all made from the fields;
+to add a setting, add a field. A flag beats the environment, the environment beats the file, the file beats the default.
+"""
+
+# ruff: noqa: RUF009 - _setting makes a dataclasses.field
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from artemis.api.config_kinds import (
+    ADDRESS,
+    BOOLEAN,
+    NODE_ID,
+    OPTIONAL_ADDRESS,
+    OPTIONAL_PATH,
+    PATH,
+    PEERS,
+    PLAIN,
+    PREFIXES,
+    URL,
+    Address,
+    Kind,
+    Peers,
+    choice,
+    integer,
+)
+from artemis.api.settings import CONSISTENCIES, HttpSettings
+
+T = TypeVar("T")
+
+ENV_PREFIX = "ARTEMIS_"
+DAY_MS = 86_400_000
+HTTP_DEFAULTS = HttpSettings()
+TTL = integer(1, 366 * DAY_MS)
+
+
+class ConfigError(Exception):
+    """One line for the operator: where the value came from, the key, the value, and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known about a setting beside its name and type."""
+
+    key: str
+    kind: Kind[Any]
+    group: str
+    help: str
+    default: str
+    """As shown to the operator; a derived default in words."""
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.key.replace("_", "-")
+
+    @property
+    def env(self) -> str:
+        return ENV_PREFIX + self.key.upper()
+
+
+def _setting(kind: Kind[T], group: str, help_text: str, *, default: T | None = None, derived: str | None = None) -> T:
+    """A field with its description. ``derived`` says in words what ``load`` fills in when nothing was given."""
+    shown = derived if derived is not None else kind.show(cast(T, default))
+    metadata = {"kind": kind, "group": group, "help": help_text, "default": shown}
+    if derived is not None and default is None:
+        return cast(T, dataclasses.field(metadata=metadata))
+    return cast(T, dataclasses.field(default=default, metadata=metadata))
+
+
+CLUSTER, HTTP, LEASES, TIMING, LOGS = "Cluster", "HTTP", "Leases", "Timing", "Logs"
+NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings, read, checked and with every default filled in."""
+
+    node_id: str = _setting(NODE_ID, CLUSTER, "Name of this node in the cluster.", derived="n1 without peers")
+    peers: Peers = _setting(
+        PEERS,
+        CLUSTER,
+        "Every member with its Raft address, this node included; the same on all members.",
+        derived="a cluster of this node alone",
+    )
+    raft_listen: Address | None = _setting(
+        OPTIONAL_ADDRESS, CLUSTER, "Where the other members connect; needed with several peers.", derived=NONE
+    )
+    data_dir: Path = _setting(PATH, CLUSTER, "Log and snapshots of this node.", derived="./.artemis/<node-id>")
+    cluster_name: str = _setting(
+        NODE_ID, CLUSTER, "Members with another name are refused; keeps clusters apart.", default="artemis"
+    )
+    secret_file: Path | None = _setting(
+        OPTIONAL_PATH,
+        CLUSTER,
+        "File with the secret the members share: at least 16 bytes, readable by its owner only (chmod 600).",
+        derived=NONE,
+    )
+    insecure: bool = _setting(BOOLEAN, CLUSTER, "Allow addresses beyond loopback without a secret.", default=False)
+    listen: Address = _setting(ADDRESS, HTTP, "Where clients connect.", default=Address("127.0.0.1", 8080))
+    advertise: str = _setting(URL, HTTP, "URL of this node as clients reach it.", derived="http://<listen>")
+    region: str = _setting(PLAIN, HTTP, "Region of this node.", default="")
+    zone: str = _setting(PLAIN, HTTP, "Zone of this node.", default="")
+    any_region: bool = _setting(
+        BOOLEAN, HTTP, "Serve requests for other regions; false: no-permission.", default=HTTP_DEFAULTS.any_region
+    )
+    any_zone: bool = _setting(
+        BOOLEAN, HTTP, "Serve requests for other zones; false: no-permission.", default=HTTP_DEFAULTS.any_zone
+    )
+    contexts: tuple[str, ...] = _setting(
+        PREFIXES, HTTP, "Prefixes before /api/… under which the API is served as well (servlet contexts).", default=()
+    )
+    snake_default: bool = _setting(
+        BOOLEAN,
+        HTTP,
+        "Under /api/… answer in snake_case when the request gives no hint; false: camelCase.",
+        default=True,
+    )
+    read_consistency_default: str = _setting(
+        choice(*CONSISTENCIES), HTTP, "Of reads that ask for none.", default="linearizable"
+    )
+    request_timeout_ms: int = _setting(
+        integer(1, DAY_MS), HTTP, "Time budget of a request that names none.", default=HTTP_DEFAULTS.request_timeout_ms
+    )
+    request_timeout_ms_max: int = _setting(
+        integer(1, DAY_MS), HTTP, "Largest budget a request may name.", default=HTTP_DEFAULTS.request_timeout_ms_max
+    )
+    body_bytes_max: int = _setting(
+        integer(1, 1 << 30),
+        HTTP,
+        "Largest request body, as sent and after inflation.",
+        default=HTTP_DEFAULTS.body_bytes_max,
+    )
+    cache_bytes_max: int = _setting(
+        integer(1, 1 << 40), HTTP, "Encoded answers kept in memory.", default=HTTP_DEFAULTS.cache_bytes_max
+    )
+    connections_max: int = _setting(
+        integer(1, 1_000_000), HTTP, "Open client connections; at this number requests get 503.", default=20_000
+    )
+    keep_alive_s: int = _setting(
+        integer(1, 86_400), HTTP, "Seconds after which an idle client connection is closed.", default=90
+    )
+    shutdown_timeout_s: int = _setting(
+        integer(0, 600), HTTP, "Seconds open requests may take to finish when the node stops.", default=5
+    )
+    default_ttl_ms: int = _setting(
+        TTL, LEASES, "Lease of an instance that asks for none.", default=HTTP_DEFAULTS.default_ttl_ms
+    )
+    java_registry_ttl_ms: int = _setting(
+        TTL,
+        LEASES,
+        "Lease of an instance whose metadata has java_registry.",
+        default=HTTP_DEFAULTS.java_registry_ttl_ms,
+    )
+    snake_ttl_ms: int = _setting(
+        TTL,
+        LEASES,
+        "Lease of an instance registered in snake_case; clients of the earlier Rust server need 90000.",
+        derived="default_ttl_ms",
+    )
+    ttl_ms_min: int = _setting(TTL, LEASES, "Shortest lease an instance may ask for.", default=HTTP_DEFAULTS.ttl_ms_min)
+    ttl_ms_max: int = _setting(TTL, LEASES, "Longest lease an instance may ask for.", default=HTTP_DEFAULTS.ttl_ms_max)
+    heartbeat_ms: int = _setting(
+        integer(10, 60_000), TIMING, "The leader is heard of at least this often.", default=100
+    )
+    election_timeout_ms: int = _setting(
+        integer(50, 600_000),
+        TIMING,
+        "Without a leader for this time, up to twice as long, a node stands for election;"
+        " more than three times heartbeat_ms.",
+        default=500,
+    )
+    log_level: str = _setting(choice("debug", "info", "warning", "error"), LOGS, "Least level logged.", default="info")
+    log_format: str = _setting(
+        choice("text", "json"), LOGS, "Lines for people or for machines, on stderr.", default="text"
+    )
+
+
+def settings() -> tuple[Setting, ...]:
+    """The table, in the order of the fields."""
+    return tuple(
+        Setting(
+            field.name,
+            field.metadata["kind"],
+            field.metadata["group"],
+            field.metadata["help"],
+            field.metadata["default"],
+        )
+        for field in dataclasses.fields(Config)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value that was set, and by what."""
+
+    value: Any
+    source: str
+    shown: str
+
+
+def quote(value: object) -> str:
+    """A value inside a one-line message."""
+    text = value if isinstance(value, str) else repr(value)
+    shown = text if text.isprintable() and text == text.strip() and text else repr(text)
+    return shown if len(shown) <= 120 else shown[:117] + "…"

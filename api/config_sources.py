@@ -1,0 +1,108 @@
+"""Reads the settings from flags, environment and TOML file, and checks them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from artemis.api.config import ENV_PREFIX, HTTP_DEFAULTS, Config, ConfigError, Given, Setting, quote, settings
+from artemis.api.config_checks import check
+from artemis.api.config_kinds import Address
+
+
+def load(flags: Mapping[str, str | bool], environ: Mapping[str, str], config_file: str | None = None) -> Config:
+    """The configuration. ``ConfigError`` names the first thing that is wrong and where it was set.
+
+    ``flags`` holds the flags that were given, by key. ``config_file`` (a flag) beats ``ARTEMIS_CONFIG``.
+    """
+    path = config_file or environ.get(ENV_PREFIX + "CONFIG")
+    given: dict[str, Given] = {}
+    if path:
+        given.update(_from_file(Path(path)))
+    given.update(_from_environment(environ))
+    given.update(_from_flags(flags))
+    values = {key: item.value for key, item in given.items()}
+    _fill_defaults(values)
+    config = Config(**values)
+    check(config, given)
+    return config
+
+
+def _fill_defaults(values: dict[str, Any]) -> None:
+    if "peers" in values and "node_id" not in values:
+        raise ConfigError(f"node_id is missing: peers is set, so it must be one of {', '.join(values['peers'])}")
+    values.setdefault("node_id", "n1")
+    values.setdefault("raft_listen", None)
+    values.setdefault("secret_file", None)
+    values.setdefault("data_dir", Path(".artemis") / values["node_id"])
+    listen = values.setdefault("listen", Address("127.0.0.1", 8080))
+    values.setdefault("advertise", f"http://{listen}")
+    values.setdefault("peers", {values["node_id"]: listen})
+    values.setdefault("snake_ttl_ms", values.get("default_ttl_ms", HTTP_DEFAULTS.default_ttl_ms))
+
+
+def _read(setting: Setting, value: str, source: str) -> Given:
+    try:
+        return Given(setting.kind.from_text(value), source, quote(value))
+    except ValueError as exc:
+        raise ConfigError(f"{source} = {quote(value)}: {exc}") from exc
+
+
+def _from_flags(flags: Mapping[str, str | bool]) -> dict[str, Given]:
+    table = {setting.key: setting for setting in settings()}
+    given: dict[str, Given] = {}
+    for key, value in flags.items():
+        text = str(value).lower() if isinstance(value, bool) else value
+        given[key] = _read(table[key], text, table[key].flag)
+    return given
+
+
+_KUBERNETES_LINK = re.compile(
+    r"(?:.*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_.*)?)?)"
+)
+"""Kubernetes sets such variables in every pod once a service is called ``artemis`` or ``artemis-…``; not ours."""
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
+    """Variables that are set and not empty. An unknown ``ARTEMIS_`` name is an error: a typing slip in
+    ``ARTEMIS_PEERS`` would otherwise start three clusters of one node each."""
+    table = {setting.env: setting for setting in settings()}
+    given: dict[str, Given] = {}
+    for name, value in sorted(environ.items()):
+        if not name.startswith(ENV_PREFIX) or name == ENV_PREFIX + "CONFIG" or not value:
+            continue
+        setting = table.get(name)
+        if setting is not None:
+            given[setting.key] = _read(setting, value, name)
+        elif not _KUBERNETES_LINK.fullmatch(name.removeprefix(ENV_PREFIX)):
+            raise ConfigError(f"{name} = {quote(value)}: unknown setting{_similar(name, list(table))}")
+    return given
+
+
+def _from_file(path: Path) -> dict[str, Given]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"config {path}: cannot be read: {exc.strerror}") from exc
+    except ValueError as exc:  # TOMLDecodeError and UnicodeDecodeError
+        raise ConfigError(f"config {path}: is not TOML: {quote(str(exc))}") from exc
+    table = {setting.key: setting for setting in settings()}
+    given: dict[str, Given] = {}
+    for key, value in document.items():
+        setting = table.get(key)
+        if setting is None:
+            raise ConfigError(f"{path}: {quote(key)} = {quote(value)}: unknown setting{_similar(key, list(table))}")
+        try:
+            given[key] = Given(setting.kind.from_toml(value), str(path), quote(value))
+        except ValueError as exc:
+            raise ConfigError(f"{path}: {key} = {quote(value)}: {exc}") from exc
+    return given
+
+
+def _similar(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

@@ -1,0 +1,119 @@
+"""One ``artemis-node`` process: sockets first, then the node and its HTTP side in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
+from starlette.types import ASGIApp
+
+from artemis.api import logs
+from artemis.api.app import create_app
+from artemis.api.config import Config
+from artemis.api.config_checks import http_settings, read_secret
+from artemis.api.config_kinds import Address
+from artemis.api.serve import EXIT_FATAL, Parts, StartError, serve
+from artemis.consensus.node import Node, NodeConfig
+from artemis.consensus.timing import Timing
+from artemis.model import Member
+
+logger = logging.getLogger(__name__)
+
+
+def bind(address: Address, key: str) -> socket.socket:
+    """A socket bound to the address, not yet listening. ``StartError`` says which setting to change."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, where = found[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(where)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as exc:
+        raise StartError(f"{key} = {address}: cannot listen there: {exc.strerror or exc}") from exc
+    bound.setblocking(False)
+    return bound
+
+
+def run_node(config: Config) -> int:
+    """Run until the node stops; returns the exit code. ``ConfigError`` for a bad secret, ``StartError`` otherwise."""
+    secret = read_secret(config.secret_file) if config.secret_file is not None else None
+    alone = len(config.peers) == 1
+    http_socket = bind(config.listen, "listen")
+    raft_socket = None if alone or config.raft_listen is None else bind(config.raft_listen, "raft_listen")
+    _create_data_dir(config.data_dir)
+    logs.configure(config.log_level, config.log_format)
+    _raise_file_limit()
+    member = Member(node_id=config.node_id, url=config.advertise, region_id=config.region, zone_id=config.zone)
+    node_config = NodeConfig(
+        node_id=config.node_id,
+        peers={name: (address.host, address.port) for name, address in config.peers.items()},
+        raft_socket=raft_socket,
+        data_dir=config.data_dir,
+        cluster=config.cluster_name,
+        secret=secret,
+        member=member,
+        timing=Timing(
+            heartbeat_ms=config.heartbeat_ms,
+            election_timeout_ms_min=config.election_timeout_ms,
+            election_timeout_ms_max=2 * config.election_timeout_ms,
+        ),
+    )
+    settings = http_settings(config)
+
+    async def start_node(on_fatal: Callable[[str], None]) -> Node:
+        return await Node.start(node_config, on_fatal=on_fatal)
+
+    def make_app(node: Node) -> ASGIApp:
+        logger.info("node %s serves %s", config.node_id, config.advertise)
+        return create_app(node, settings, now_ms=_now_ms)
+
+    parts = Parts(
+        http_socket=http_socket,
+        start_node=start_node,
+        make_app=make_app,
+        on_stall=_report_stall,
+        connections_max=config.connections_max,
+        keep_alive_s=config.keep_alive_s,
+        shutdown_timeout_s=config.shutdown_timeout_s,
+    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(serve(parts))
+        if code == EXIT_FATAL:
+            # A disk that does not answer may hold a thread for ever, and a normal end would wait for it.
+            sys.stderr.flush()
+            os._exit(code)
+    return code
+
+
+def _create_data_dir(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StartError(f"data_dir = {path}: cannot be created: {exc.strerror}") from exc
+
+
+def _raise_file_limit() -> None:
+    """Every client connection is an open file, and the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _report_stall(seconds: float) -> None:
+    logger.warning("the event loop stood still for %d ms", int(seconds * 1000))

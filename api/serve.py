@@ -1,0 +1,189 @@
+"""The life of one node in one event loop: start the node, serve HTTP, stop.
+
+::
+
+    starting ──node up──> serving ──signal──> draining ──requests done or time up──> closed, 0
+        │                    └──────fatal──────────────────────────────────────────> 70
+        ├──signal──> closed, 0
+        └──start failed──> StartError
+
+The node and the application are parameters, so the tests run the same life with a node that does as told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from artemis.api.stalls import StallMonitor
+from artemis.errors import ArtemisError
+
+logger = logging.getLogger(__name__)
+
+EXIT_CLEAN = 0
+EXIT_START = 1
+EXIT_USAGE = 2
+EXIT_FATAL = 70
+"""EX_SOFTWARE of sysexits.h: the node stopped itself."""
+
+BACKLOG = 2048
+
+
+class StartError(Exception):
+    """The node cannot start; the message is for the operator."""
+
+
+class RunningNode(Protocol):
+    async def close(self) -> None: ...
+
+
+N = TypeVar("N", bound=RunningNode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts(Generic[N]):
+    """What a node process is made of."""
+
+    http_socket: socket.socket
+    start_node: Callable[[Callable[[str], None]], Awaitable[N]]
+    """Gets ``on_fatal(reason)``, to be called when the node can no longer be trusted."""
+    make_app: Callable[[N], ASGIApp]
+    on_stall: Callable[[float], None]
+    """Seconds of one stall of the event loop."""
+    connections_max: int
+    keep_alive_s: int
+    shutdown_timeout_s: int
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handling: the node must be closed after the last request, and only once."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+class _Stop:
+    """Why the process should end. The first signal asks, the second one kills."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.fatal: str | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def on_signal(self, number: signal.Signals) -> None:
+        if self.asked.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        logger.info("stopping on %s", number.name)
+        self.asked.set()
+
+    def on_fatal(self, reason: str) -> None:
+        self._loop.call_soon_threadsafe(self._set_fatal, reason)
+
+    def _set_fatal(self, reason: str) -> None:
+        if self.fatal is None:
+            self.fatal = reason
+            logger.critical("the node stops itself: %s", reason)
+        self.asked.set()
+
+
+async def serve(parts: Parts[N]) -> int:
+    """Run until a signal or a fatal fault; returns the exit code. Raises ``StartError``."""
+    loop = asyncio.get_running_loop()
+    stop = _Stop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop.on_signal, number)
+    stalls = StallMonitor(parts.on_stall)
+    stalls.start(loop)
+    try:
+        node = await _start(parts, stop)
+        if node is None:
+            return EXIT_FATAL if stop.fatal is not None else EXIT_CLEAN
+        try:
+            await _serve_http(parts, parts.make_app(node), stop)
+        finally:
+            if stop.fatal is None:
+                await node.close()
+        # After a fatal fault the state in memory may be half changed: nothing of it is worth writing down.
+        return EXIT_FATAL if stop.fatal is not None else EXIT_CLEAN
+    finally:
+        stalls.stop()
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def _start(parts: Parts[N], stop: _Stop) -> N | None:
+    """The running node, or None if a stop was asked for while it started."""
+    starting = asyncio.ensure_future(parts.start_node(stop.on_fatal))
+    asked = asyncio.ensure_future(stop.asked.wait())
+    await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if not starting.done():
+        starting.cancel()
+    try:
+        return await starting
+    except asyncio.CancelledError:
+        if not stop.asked.is_set():
+            raise
+        return None
+    except (ArtemisError, OSError) as exc:
+        raise StartError(str(exc)) from exc
+
+
+async def _serve_http(parts: Parts[N], app: ASGIApp, stop: _Stop) -> None:
+    server = _Server(_uvicorn_config(parts, app))
+    serving = asyncio.ensure_future(server.serve([parts.http_socket]))
+    asked = asyncio.ensure_future(stop.asked.wait())
+    await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if stop.fatal is not None:
+        serving.cancel()
+        parts.http_socket.close()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+        return
+    server.should_exit = True
+    try:
+        await serving
+    except OSError as exc:
+        # Two processes may bind one address as long as neither listens: the second one learns of it here.
+        raise StartError(f"cannot listen for clients: {exc.strerror}") from exc
+
+
+def _uvicorn_config(parts: Parts[N], app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        limit_concurrency=parts.connections_max,
+        timeout_keep_alive=parts.keep_alive_s,
+        timeout_graceful_shutdown=parts.shutdown_timeout_s,
+    )
