@@ -100,10 +100,11 @@ class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=11):
 
 
 class Forward(msgspec.Struct, frozen=True, array_like=True, tag=12):
-    """Proposals of the sender's session, in its order, for the leader of exactly this term."""
+    """Proposals of the sender's session, as (seq, encoded proposal) in its order, for the leader of exactly this term."""
 
     term: int
-    proposals: tuple[bytes, ...]
+    incarnation: int
+    proposals: tuple[tuple[int, bytes], ...]
 
 
 class ReadIndexRequest(msgspec.Struct, frozen=True, array_like=True, tag=13):
@@ -164,5 +165,5 @@ def encode(message: Message) -> bytes:
 def decode(data: bytes) -> Message:
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, ValueError) as exc:
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:  # deep nesting in a field we do not know
         raise DataDamaged(f"message: {exc}") from exc

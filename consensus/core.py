@@ -1,0 +1,518 @@
+"""PySyncObj behind guards.
+
+Rules for whoever edits this file:
+
+1. PySyncObj decides elections, log matching, commitment and the order of applying. This class only filters what goes
+   in, rewrites what comes out, and stops the node where going on would be a lie. It adds no second protocol.
+2. Nothing here does IO, waits, or knows of proposals and reads.
+3. Each guard names the schedule that breaks the unguarded library (hazard letters as in ``DESIGN.md``).
+
+The unguarded library truncates matching entries, takes the commit index from messages that verified nothing, counts
+acknowledgements of other terms and lets a returning node depose a healthy leader; each loses acknowledged writes or
+availability without any disk fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from pysyncobj import SyncObj, SyncObjConf
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+
+from artemis.consensus import seams
+from artemis.consensus.journal import Journal
+from artemis.consensus.prevote import PreVote
+from artemis.consensus.status import Role
+from artemis.consensus.timing import Bounds, Timing
+from artemis.consensus.wire import (
+    AppendEntries,
+    AppendReply,
+    Heartbeat,
+    Message,
+    PreVoteGranted,
+    PreVoteRequest,
+    TermHint,
+    VoteGranted,
+    VoteRequest,
+)
+
+REGULAR = b"\x00"
+NO_OP = b"\x01"
+_ROLES: Mapping[int, Role] = {0: "follower", 1: "candidate", 2: "leader"}
+
+APPEND_BATCH_BYTES = 2 * 1024 * 1024
+"""PySyncObj cuts a larger single entry into pickled pieces; bounds keep every entry below (``Bounds.entry_bytes``)."""
+
+
+class SafetyViolation(RuntimeError):
+    """The protocol's promises do not hold between these nodes. Going on would lose or invent writes: the node stops."""
+
+
+class CoreHost(Protocol):
+    """What the core asks of the engine around it."""
+
+    def now(self) -> float: ...
+
+    def send(self, peer: str, message: Message) -> None: ...
+
+    def send_when_durable(self, peer: str, message: Message) -> None:
+        """Send once everything in the journal now is on disk."""
+
+    def apply(self, index: int, payload: bytes) -> None:
+        """A committed entry; ``payload`` is empty for a leader's no-op. May raise: the node then stops."""
+
+    def needs_snapshot(self, peer: str) -> None:
+        """The log no longer reaches back to what ``peer`` needs."""
+
+    def feeding_snapshot(self, peer: str) -> bool: ...
+
+    def on_role(self, role: Role) -> None: ...
+
+
+class _Gate(Transport):  # type: ignore[misc]  # PySyncObj is untyped
+    """Stands where PySyncObj expects its transport: everything it sends passes here."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None, [])
+        self.core: RaftCore | None = None
+
+    @property
+    def ready(self) -> bool:
+        return True
+
+    def send(self, node: Node, message: dict[str, Any]) -> bool:
+        if self.core is not None:
+            self.core.outgoing(node, message)
+        return True
+
+    def destroy(self) -> None:
+        self.core = None
+
+
+class _NoSerializer:
+    """Stands where PySyncObj expects its dump writer. Our own compaction and snapshot transfer do the work; this only
+    turns "the log does not reach back far enough" into a message that ``outgoing`` recognises.
+
+    Never answer None: the library then spins on the send loop for a whole heartbeat period (hazard N3).
+    """
+
+    def getTransmissionData(self, _node: Node) -> tuple[bytes, bool, bool]:
+        return b"", True, True
+
+    def cancelTransmisstion(self, _node: Node) -> None:  # the library's spelling
+        return
+
+
+class _NoPoller:
+    def poll(self, _timeout: float) -> None:
+        return
+
+
+class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
+    """One node's Raft state. Single-threaded: every call comes from the engine's thread."""
+
+    def __init__(
+        self, node_id: str, members: tuple[str, ...], journal: Journal, host: CoreHost, timing: Timing, bounds: Bounds
+    ) -> None:
+        self._host = host
+        self._journal = journal
+        self._timing = timing
+        self._window_bytes = bounds.append_window_bytes
+        self._nodes = {member: Node(member) for member in members if member != node_id}
+        self._quorum = len(members) // 2 + 1
+        self._prevote = PreVote(self, host, timing)
+        self._leader_heard_at = float("-inf")
+        self._voters: tuple[int, set[str]] = (0, set())
+        self._reply: tuple[int, bool, bool] = (1, False, False)  # (next_index, success, reset) of the reply in the making
+        self._held_acks: dict[str, int] = {}
+        self._unacked: dict[str, list[tuple[int, int]]] = {}  # per peer: (last index, bytes) of each batch on its way
+        self._rewind: dict[str, int] = {}
+        self._heartbeat_sent_at: dict[str, float] = {}
+        gate = _Gate()
+        conf = SyncObjConf(
+            autoTick=False,
+            appendEntriesUseBatch=True,
+            appendEntriesBatchSizeBytes=APPEND_BATCH_BYTES,
+            appendEntriesPeriod=timing.heartbeat_ms / 1000,
+            commandsQueueSize=0,
+            commandsWaitLeader=False,
+            connectionTimeout=timing.election_timeout_ms_max / 1000 * 4,
+            dynamicMembershipChange=False,
+            journalFile=journal,
+            # A leader without a majority is deposed within one election timeout (hazard G1: the default is 30 s).
+            leaderFallbackTimeout=timing.election_timeout_ms_min / 1000,
+            raftMaxTimeout=timing.election_timeout_ms_max / 1000,
+            raftMinTimeout=timing.election_timeout_ms_min / 1000,
+        )
+        super().__init__(Node(node_id), list(self._nodes.values()), conf, transport=gate)
+        seams.check_instance(self)
+        self._poller = _NoPoller()
+        self._SyncObj__serializer = _NoSerializer()
+        gate.core = self
+
+    # -- what the engine reads ---------------------------------------------------------------------------------------
+
+    @property
+    def term(self) -> int:
+        return int(self._SyncObj__raftCurrentTerm)
+
+    @property
+    def role(self) -> Role:
+        return _ROLES[self._SyncObj__raftState]
+
+    @property
+    def leader_id(self) -> str | None:
+        leader = self._SyncObj__raftLeader
+        return None if leader is None else str(leader.id)
+
+    @property
+    def commit_index(self) -> int:
+        return int(self._SyncObj__raftCommitIndex)
+
+    @property
+    def applied_index(self) -> int:
+        return int(self._SyncObj__raftLastApplied)
+
+    @property
+    def leader_ready(self) -> bool:
+        """Leader, and its own term's first entry is committed and applied: it knows everything that was ever
+        acknowledged (hazard G4: before that a fresh leader may not)."""
+        return self.role == "leader" and self.applied_index >= self._SyncObj__noopIDx
+
+    @property
+    def hears_leader(self) -> bool:
+        """A leader was heard of within the shortest election timeout; a leader hears itself while a majority answers."""
+        if self.role == "leader":
+            return True
+        return (self._host.now() - self._leader_heard_at) * 1000 < self._timing.election_timeout_ms_min
+
+    def match_index(self, peer: str) -> int:
+        return int(self._SyncObj__raftMatchIndex.get(self._nodes[peer], 0))
+
+    def quorum_heard_at(self) -> float:
+        """On the leader: the latest time at which a majority (itself included) is known to have answered."""
+        others = sorted((self._SyncObj__lastResponseTime.get(node, 0.0) for node in self._nodes.values()), reverse=True)
+        return self._host.now() if self._quorum == 1 else float(others[self._quorum - 2])
+
+    def last_entry(self) -> tuple[int, int]:
+        return self._journal.last_index, self._journal.last_term
+
+    def peers(self) -> tuple[str, ...]:
+        return tuple(self._nodes)
+
+    # -- driving -----------------------------------------------------------------------------------------------------
+
+    def restore(self, index: int) -> None:
+        """The state machine already stands at ``index`` (a snapshot). The commit index is volatile on purpose: it
+        starts here and the leader supplies the rest (hazards D7, H: a stored one may point beyond the log)."""
+        self._SyncObj__raftLastApplied = max(self.applied_index, index)
+        self._SyncObj__raftCommitIndex = max(self.commit_index, index)
+
+    def tick(self) -> None:
+        """Elections, commitment, applying, heartbeats. Exceptions of ``host.apply`` come out here."""
+        self._onTick(0.0)
+        self._rewind_closed_windows()
+
+    def append(self, payload: bytes) -> int:
+        """As leader: put one entry into the log and return its index."""
+        self._applyCommand(payload, None, REGULAR[0])
+        self._checkCommandsToApply()
+        return self._journal.last_index
+
+    def broadcast(self) -> None:
+        """As leader: tell the followers about new entries and the commit index now, not at the next heartbeat."""
+        self._SyncObj__sendAppendEntries()
+        self._rewind_closed_windows()
+
+    def drop_prefix(self, index: int) -> None:
+        """Forget entries below ``index``, which a snapshot covers."""
+        self._SyncObj__deleteEntriesTo(index)
+
+    def campaign_now(self) -> None:
+        """Do not wait for the election timeout: there is nobody to wait for."""
+        self._SyncObj__raftElectionDeadline = float("-inf")
+
+    def on_connected(self, peer: str) -> None:
+        self._SyncObj__onNodeConnected(self._nodes[peer])
+        self._unacked.pop(peer, None)
+
+    def on_disconnected(self, peer: str) -> None:
+        self._SyncObj__onNodeDisconnected(self._nodes[peer])
+        self._unacked.pop(peer, None)
+
+    # -- messages in: as follower ------------------------------------------------------------------------------------
+
+    def on_append_entries(self, peer: str, message: AppendEntries) -> None:
+        """Hand the core only what is new, anchored where both logs agree (hazard C).
+
+        The library deletes everything behind ``prev_index`` and then adds the message's entries, also when they are
+        the same. A re-sent batch that is shorter than the log then removes entries that were acknowledged: leader has
+        sent 4..6 again while 7, 8 are acknowledged; follower's log ends at 6; the leader dies; 7 and 8 are lost.
+        """
+        if not self._accept_leader(peer, message.term):
+            return
+        log, prev_index, prev_term, entries = self._journal, message.prev_index, message.prev_term, message.entries
+        if any(entry[1] != prev_index + 1 + i for i, entry in enumerate(entries)):
+            raise SafetyViolation(f"{peer} sent entries out of order after index {prev_index}")
+        verified = prev_index + len(entries)
+        if prev_index < log.first_index:
+            # What lies below our first entry is committed, hence the same in the log of any leader of this term.
+            skip = min(log.first_index - prev_index, len(entries))
+            prev_index, entries = prev_index + skip, entries[skip:]
+            if prev_index < log.first_index:
+                self._feed(peer, message, (log.first_index + 1, True, False), self.commit_index)
+                return
+            prev_term = message.entries[skip - 1][2]
+        if prev_index > log.last_index:
+            self._feed(peer, message, (log.last_index + 1, False, True), self.commit_index)
+            return
+        if log.term_at(prev_index) != prev_term:
+            self._feed(peer, message, (self._first_of_conflict(peer, prev_index), False, True), self.commit_index)
+            return
+        new = 0
+        while new < len(entries) and log.term_at(entries[new][1]) == entries[new][2]:
+            new += 1
+        if new < len(entries) and entries[new][1] <= self.commit_index:
+            raise SafetyViolation(f"{peer} would replace the committed entry {entries[new][1]} of term {message.term}")
+        # The commit index may only move over what this message verified: our own tail behind it may differ (hazard A).
+        commit = min(message.commit_index, verified)
+        self._feed(peer, message, (verified + 1, True, False), commit, entries[new:])
+
+    def on_heartbeat(self, peer: str, message: Heartbeat) -> None:
+        """The leader lives; it says nothing about logs."""
+        if self._accept_leader(peer, message.term):
+            self._feed(peer, message, (self._journal.last_index + 1, False, False), self.commit_index)
+
+    def _accept_leader(self, peer: str, term: int) -> bool:
+        if term < self.term:
+            # The library drops this silently, and a deposed leader learns nothing for 30 s (hazard G3).
+            self._host.send(peer, TermHint(self.term))
+            return False
+        if term == self.term and self.role == "leader":
+            raise SafetyViolation(f"{peer} leads term {term} and so does this node")
+        self._leader_heard_at = self._host.now()
+        self._prevote.cancel()
+        return True
+
+    def _first_of_conflict(self, peer: str, index: int) -> int:
+        """Where the leader should try next: the first of our entries with the conflicting term, so that a long
+        divergent tail is left behind in one step and not one entry per heartbeat (hazard N5)."""
+        if index <= self.commit_index:
+            raise SafetyViolation(f"{peer} disagrees about the committed entry {index}")
+        term = self._journal.term_at(index)
+        while index - 1 > self.commit_index and self._journal.term_at(index - 1) == term:
+            index -= 1
+        return index
+
+    def _feed(
+        self,
+        peer: str,
+        message: AppendEntries | Heartbeat,
+        reply: tuple[int, bool, bool],
+        commit: int,
+        entries: tuple[tuple[bytes, int, int], ...] = (),
+    ) -> None:
+        """Give the core an append_entries that changes exactly ``entries``. With none it is anchored at our own last
+        entry, where the library truncates nothing; the reply it then makes is replaced by ``reply``."""
+        log = self._journal
+        anchor = entries[0][1] - 1 if entries else log.last_index
+        self._reply = reply
+        self._SyncObj__onMessageReceived(
+            self._nodes[peer],
+            {
+                "type": "append_entries",
+                "term": message.term,
+                "commit_index": commit,
+                "prevLogIdx": anchor,
+                "prevLogTerm": log.term_at(anchor),
+                "entries": entries,
+            },
+        )
+
+    # -- messages in: as leader --------------------------------------------------------------------------------------
+
+    def on_append_reply(self, peer: str, message: AppendReply) -> None:
+        """Count an acknowledgement of this very term only (hazard B: a late one of an earlier leadership of this node
+        raised the match index above what the follower still had)."""
+        if self.role != "leader" or message.term != self.term:
+            return
+        node = self._nodes[peer]
+        next_before, match = self._SyncObj__raftNextIndex[node], self._SyncObj__raftMatchIndex[node]
+        if message.reset:
+            # Keep the lowest of several resets: with batches in flight the follower answers 5, 6, 6, and the last one
+            # alone would send from 6 for ever (hazard N7). Never below what is known to match.
+            next_index = max(match + 1, min(next_before, message.next_index))
+            self._unacked.pop(peer, None)
+            self._feed_reply(node, next_index, success=False, reset=not self._host.feeding_snapshot(peer))
+        elif not message.success:
+            self._feed_reply(node, message.next_index, success=False, reset=False)
+        else:
+            self._on_acknowledged(peer, message.next_index - 1)
+
+    def _on_acknowledged(self, peer: str, index: int) -> None:
+        """A follower counts only up to what the leader itself has on disk: it fsyncs in parallel, and before it is
+        done its own copy is no copy. The rest is held until then."""
+        if index > self._journal.last_index:
+            raise SafetyViolation(f"{peer} acknowledges entry {index}, this log ends at {self._journal.last_index}")
+        node = self._nodes[peer]
+        self._held_acks.pop(peer, None)
+        if index > self._journal.synced_index:
+            self._held_acks[peer] = index
+        counted = min(index, self._journal.synced_index)
+        next_before = self._SyncObj__raftNextIndex[node]
+        self._feed_reply(node, counted + 1, success=True, reset=False)
+        # The library sets the next index back to the acknowledged one although more is on its way (hazard C, part i).
+        self._SyncObj__raftNextIndex[node] = max(next_before, counted + 1)
+        window = self._unacked.get(peer)
+        while window and window[0][0] <= index:
+            window.pop(0)
+
+    def _feed_reply(self, node: Node, next_index: int, *, success: bool, reset: bool) -> None:
+        self._SyncObj__onMessageReceived(
+            node, {"type": "next_node_idx", "next_node_idx": next_index, "success": success, "reset": reset}
+        )
+
+    def on_synced(self) -> None:
+        """The journal is on disk up to ``synced_index``: count what was held for it."""
+        if self.role != "leader":
+            self._held_acks.clear()
+        for peer, index in list(self._held_acks.items()):
+            self._on_acknowledged(peer, index)
+
+    def on_snapshot_installed(self, peer: str, index: int) -> None:
+        """As leader: ``peer`` has verified and stored a snapshot that ends at ``index``."""
+        if self.role == "leader":
+            self._on_acknowledged(peer, index)
+            self._SyncObj__raftNextIndex[self._nodes[peer]] = index + 1
+
+    def heard(self, peer: str) -> None:
+        """As leader: ``peer`` answered something in this term, so it still follows."""
+        self._SyncObj__lastResponseTime[self._nodes[peer]] = self._host.now()
+
+    # -- messages in: elections --------------------------------------------------------------------------------------
+
+    def on_vote_request(self, peer: str, message: VoteRequest) -> None:
+        """A node that hears a leader does not vote and does not even take over the term: else every rejoin of a
+        node that campaigned alone would depose the leader (hazard G2)."""
+        if self.hears_leader and not message.transfer:
+            return
+        self._SyncObj__onMessageReceived(
+            self._nodes[peer],
+            {
+                "type": "request_vote",
+                "term": message.term,
+                "last_log_index": message.last_index,
+                "last_log_term": message.last_term,
+            },
+        )
+
+    def on_vote_granted(self, peer: str, message: VoteGranted) -> None:
+        """The library only counts answers; one voter heard twice would elect (hazard J2)."""
+        if message.term != self.term:
+            return
+        if self._voters[0] != message.term:
+            self._voters = (message.term, set())
+        if peer in self._voters[1]:
+            return
+        self._voters[1].add(peer)
+        self._SyncObj__onMessageReceived(self._nodes[peer], {"type": "response_vote", "term": message.term})
+
+    def on_prevote_request(self, peer: str, message: PreVoteRequest) -> None:
+        self._prevote.on_request(peer, message)
+
+    def on_prevote_granted(self, peer: str, message: PreVoteGranted) -> None:
+        self._prevote.on_granted(peer, message)
+
+    def on_term_hint(self, term: int) -> None:
+        """A peer lives in a later term: this node's leadership, if any, is over."""
+        if term > self.term:
+            self._SyncObj__setCurrentTerm(term, None)
+            self._SyncObj__raftLeader = None
+            self._SyncObj__setState(0)
+
+    def postpone_election(self, seconds: float) -> None:
+        deadline = self._host.now() + seconds
+        self._SyncObj__raftElectionDeadline = max(self._SyncObj__raftElectionDeadline, deadline)
+
+    # -- messages out ------------------------------------------------------------------------------------------------
+
+    def outgoing(self, node: Node, message: dict[str, Any]) -> None:
+        """Every message PySyncObj sends: typed, tagged with the term, gated by the disk where it promises something."""
+        peer = str(node.id)
+        match message["type"]:
+            case "append_entries" if "serialized" in message:
+                self._host.needs_snapshot(peer)
+            case "append_entries":
+                self._send_append(peer, message)
+            case "next_node_idx":
+                next_index, success, reset = self._reply
+                self._host.send_when_durable(peer, AppendReply(self.term, next_index, success, reset))
+            case "request_vote":
+                request = VoteRequest(message["term"], message["last_log_index"], message["last_log_term"], False)
+                self._host.send_when_durable(peer, request)
+            case "response_vote":
+                self._host.send_when_durable(peer, VoteGranted(message["term"]))
+            case other:
+                raise SafetyViolation(f"the core wants to send {other!r}, which has no place in this protocol")
+
+    def _send_append(self, peer: str, message: dict[str, Any]) -> None:
+        if self._host.feeding_snapshot(peer):
+            self._send_heartbeat(peer)
+            return
+        entries: list[tuple[bytes, int, int]] = message["entries"]
+        if entries:
+            window = self._unacked.setdefault(peer, [])
+            if window and sum(size for _, size in window) > self._window_bytes:
+                self._rewind.setdefault(peer, entries[0][1])
+                self._send_heartbeat(peer)
+                return
+            window.append((entries[-1][1], sum(len(entry[0]) for entry in entries)))
+        append = AppendEntries(
+            message["term"], message["commit_index"], message["prevLogIdx"], message["prevLogTerm"], tuple(entries)
+        )
+        self._host.send(peer, append)
+
+    def _send_heartbeat(self, peer: str) -> None:
+        now = self._host.now()
+        if (now - self._heartbeat_sent_at.get(peer, float("-inf"))) * 2000 >= self._timing.heartbeat_ms:
+            self._heartbeat_sent_at[peer] = now
+            self._host.send(peer, Heartbeat(self.term))
+
+    def _rewind_closed_windows(self) -> None:
+        """Batches that were not sent because too much is unacknowledged go out later, from where the gap begins."""
+        for peer, index in self._rewind.items():
+            node = self._nodes[peer]
+            if self.role == "leader":
+                self._SyncObj__raftNextIndex[node] = min(self._SyncObj__raftNextIndex[node], index)
+        self._rewind.clear()
+
+    # -- what PySyncObj calls, overridden ----------------------------------------------------------------------------
+
+    def _SyncObj__connectedToAnyone(self) -> bool:
+        """Asked exactly when the election deadline has passed: campaign only with a majority's pre-vote."""
+        return self._quorum == 1 or self._prevote.may_campaign()
+
+    def _SyncObj__doApplyCommand(self, command: bytes) -> None:
+        """The library unpickles here, and swallows or repeats what raises (hazards F1, F3, K)."""
+        kind = command[:1]
+        if kind not in (REGULAR, NO_OP):
+            raise SafetyViolation(f"entry {self.applied_index + 1} has the command type {kind.hex()}, which is not ours")
+        self._host.apply(self.applied_index + 1, command[1:] if kind == REGULAR else b"")
+
+    def _SyncObj__tryLogCompaction(self) -> None:
+        """Compaction is the engine's: the library's is not atomic (hazards D2, D6)."""
+
+    def _SyncObj__setState(self, state: int) -> None:
+        before = self._SyncObj__raftState
+        super()._SyncObj__setState(state)
+        if before == state:
+            return
+        if state == 0:
+            # A deposed leader's deadline lies in the past; without a new one it campaigns at once against its successor.
+            self._SyncObj__raftElectionDeadline = self._host.now() + self._SyncObj__generateRaftTimeout()
+        self._held_acks.clear()
+        self._unacked.clear()
+        self._rewind.clear()
+        self._host.on_role(_ROLES[state])

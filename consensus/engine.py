@@ -1,0 +1,514 @@
+"""One node's consensus without IO: messages, timers and disk completions go in; messages, disk jobs and outcomes come out.
+
+Everything runs on one thread. ``step`` is the heart: it lets the core look at elections and commitment, puts waiting
+proposals into the log, starts read rounds and starts a sync; it runs once per event-loop turn in which something
+happened, however many messages that were. Group commit, shared read rounds and one fsync for many entries follow from
+that, not from timers.
+
+What leaves the node and promises something (an acknowledgement, a vote, a candidacy) waits until the journal that it
+promises is on disk: ``send_when_durable``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from artemis.commands import Command, RequestId, decode_entry
+from artemis.consensus import seams
+from artemis.consensus.core import RaftCore
+from artemis.consensus.journal import Journal
+from artemis.consensus.leaseclock import LeaseClock
+from artemis.consensus.ports import Clock, Disk, DiskQueue, Links, Random, Scheduler, TimerHandle
+from artemis.consensus.proposals import Orderer, Resolve, Session
+from artemis.consensus.reads import Confirmations, Done, ReadBarriers
+from artemis.consensus.snapshotting import Snapshotting
+from artemis.consensus.snapshots import SnapshotStore
+from artemis.consensus.status import NodeStatus, PeerStatus, Role
+from artemis.consensus.timing import Bounds, Timing
+from artemis.consensus.wire import (
+    AppendEntries,
+    AppendReply,
+    Forward,
+    Heartbeat,
+    Message,
+    PreVoteGranted,
+    PreVoteRequest,
+    ReadIndexReply,
+    ReadIndexRequest,
+    ReadProbe,
+    ReadProbeReply,
+    SnapshotChunk,
+    SnapshotReply,
+    TermHint,
+    TimeoutNow,
+    VoteGranted,
+    VoteRequest,
+)
+from artemis.errors import Unavailable
+from artemis.registry import Registry
+
+log = logging.getLogger("artemis.consensus")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What one engine runs in."""
+
+    clock: Clock
+    rng: Random
+    scheduler: Scheduler
+    disk: Disk
+    disk_queue: DiskQueue
+    """For the journal: short jobs, each a write and an fsync."""
+    snapshot_queue: DiskQueue
+    """For snapshots: long jobs, which must not delay the journal's."""
+    links: Links
+    wall_ms: int
+    """Wall clock at start. Only a hint that makes the incarnation grow when the data directory was lost."""
+
+
+class Engine:
+    """A member of the cluster. Construct, then ``start``; ``close`` once."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        members: tuple[str, ...],
+        cluster: str,
+        world: World,
+        timing: Timing,
+        bounds: Bounds,
+        on_fatal: Callable[[str], None],
+    ) -> None:
+        """Recover from ``world.disk``. Raises ``DataDamaged`` or ``OSError`` with a message for the operator."""
+        timing.validate()
+        self.node_id = node_id
+        self._world = world
+        self._timing = timing
+        self._bounds = bounds
+        self._on_fatal = on_fatal
+        self.failed: str | None = None
+        self._closed = False
+        self._step_scheduled = False
+        self._timer: TimerHandle | None = None
+        seams.activate(world.clock, world.rng)
+        self.journal = Journal.open(
+            world.disk, node_id=node_id, cluster=cluster, wall_ms=world.wall_ms, rng=world.rng
+        )
+        store = SnapshotStore.open(world.disk, cluster)
+        self.registry = Registry()
+        self._gated: deque[tuple[int, str, Message]] = deque()
+        self._links_up: dict[str, int] = {}  # link generation per connected peer
+        self._generation = 0
+        self._role: Role = "follower"
+        self._seen: tuple[int, str | None] = (0, None)
+        self._announced_commit = 0
+        self._leader_commit = (0, float("-inf"))  # what the leader last said is committed, and when it was heard
+        self._current_at = float("-inf")  # when the applied state last held all that
+        self._caught_up = False
+        self._orderer = Orderer(bounds)
+        self._lease_clock: LeaseClock | None = None
+        self._confirmations = Confirmations(len(members))
+        self._reads = ReadBarriers(bounds.waiting_reads)
+        self._session = Session(node_id, self.journal.incarnation, bounds)
+        self._start_lsn = self.journal.lsn
+        self._applied_waiters: list[tuple[int, float, Done]] = []
+        self._listeners: list[Callable[[int], None]] = []
+        self.core = RaftCore(node_id, members, self.journal, self, timing, bounds)
+        self._snapshots = Snapshotting(self, store, world.snapshot_queue, bounds)
+        self._snapshots.recover()
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._world.links.start(self)
+        if not self.core.peers():
+            self.core.campaign_now()
+        # The first barrier that passes proves that this node has applied all that a current leader knows.
+        self._reads.join(float("inf"), self._on_caught_up)
+        self._tick()
+
+    def close(self) -> None:
+        """Stop taking part. Open proposals and reads are answered; what left this node may still happen."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._session.fail_all("this node is stopping")
+        self._reads.fail_all("this node is stopping")
+        self._fail_applied_waiters("this node is stopping")
+        self._world.links.close()
+        self.journal.close()
+
+    def fail(self, reason: str) -> None:
+        """Stop for good: going on could be wrong. The process is expected to end."""
+        if self.failed is not None:
+            return
+        self.failed = reason
+        log.critical("this node stops: %s", reason)
+        self._session.fail_all(reason)
+        self._reads.fail_all(reason)
+        self._fail_applied_waiters(reason)
+        self._world.links.close()
+        self._on_fatal(reason)
+
+    # -- what callers ask --------------------------------------------------------------------------------------------
+
+    def propose(self, command: Command, request: RequestId | None, timeout_ms: int, resolve: Resolve) -> None:
+        """Order ``command``; ``resolve`` gets this node's own outcome, or an error. Raises when it is not taken."""
+        self._refuse_if_stopped()
+        # The budget counts on the lease clock as applied here, which may be behind by a step or two.
+        expires_at_ms = self.registry.clock_ms + timeout_ms + self._timing.lease_step_ms * 2
+        self._session.propose(command, request, expires_at_ms, self.now() + timeout_ms / 1000, resolve)
+        self.wake()
+
+    def barrier(self, timeout_ms: int, done: Done) -> None:
+        """``done(None)`` once the applied state holds every write acknowledged anywhere before this call."""
+        self._refuse_if_stopped()
+        self._reads.join(self.now() + timeout_ms / 1000, done)
+        self.wake()
+
+    def applied(self, revision: int, timeout_ms: int, done: Done) -> None:
+        """``done(None)`` once the applied revision is at least ``revision``."""
+        self._refuse_if_stopped()
+        if self.registry.revision >= revision:
+            done(None)
+        else:
+            self._applied_waiters.append((revision, self.now() + timeout_ms / 1000, done))
+
+    def on_applied(self, listener: Callable[[int], None]) -> None:
+        self._listeners.append(listener)
+
+    def take_snapshot(self) -> None:
+        """Take one now, whatever has accumulated."""
+        self._snapshots.take()
+
+    def status(self) -> NodeStatus:
+        core, now = self.core, self.now()
+        lag_ms = self._lag_ms(now)
+        known_leader = core.leader_id is not None and core.hears_leader
+        reasons = []
+        if self.failed is not None:
+            reasons.append(f"stopped: {self.failed}")
+        if not self._caught_up:
+            reasons.append("has not yet applied what a current leader says is committed")
+        if not known_leader:
+            reasons.append("no leader")
+        return NodeStatus(
+            node_id=self.node_id,
+            role=core.role,
+            term=core.term,
+            leader_id=core.leader_id,
+            known_leader=known_leader,
+            commit_index=core.commit_index,
+            applied_index=core.applied_index,
+            last_log_index=self.journal.last_index,
+            first_log_index=self.journal.first_index,
+            snapshot_index=self._snapshots.index,
+            apply_lag_ms=lag_ms,
+            ready=self._caught_up and self.failed is None and not self._closed,
+            reasons=tuple(reasons),
+            peers=tuple(
+                PeerStatus(peer, peer in self._links_up, core.match_index(peer) if core.role == "leader" else None)
+                for peer in core.peers()
+            ),
+        )
+
+    def _lag_ms(self, now: float) -> int:
+        """How old the applied state may be. Contact alone would not do: a node can hear a leader and lag in the log."""
+        current_at = self.core.quorum_heard_at() if self.core.role == "leader" else self._current_at
+        return min(max(0, int((now - current_at) * 1000)), 2**53) if current_at > float("-inf") else 2**53
+
+    def _refuse_if_stopped(self) -> None:
+        if self.failed is not None:
+            raise Unavailable(f"this node has stopped: {self.failed}", definite=True)
+        if self._closed:
+            raise Unavailable("this node is stopping", definite=True)
+
+    # -- the turn ----------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something happened: step once at the end of this turn."""
+        if not self._step_scheduled and not self._closed and self.failed is None:
+            self._step_scheduled = True
+            self._world.scheduler.call_soon(self._step)
+
+    def _tick(self) -> None:
+        """The timer: deadlines, and a step also when nothing happened."""
+        if self._closed or self.failed is not None:
+            return
+        now = self.now()
+        self._session.expire(now)
+        self._reads.expire(now)
+        self._confirmations.give_up_late(now)
+        late = [waiter for waiter in self._applied_waiters if waiter[1] <= now]
+        if late:
+            self._applied_waiters = [waiter for waiter in self._applied_waiters if waiter[1] > now]
+            for _revision, _deadline, done in late:
+                done(Unavailable("this node has not reached the asked revision in time", definite=True))
+        self._snapshots.tick()
+        self._timer = self._world.scheduler.call_later(self._timing.timer_ms / 1000, self._tick)
+        self.wake()
+
+    def _step(self) -> None:
+        self._step_scheduled = False
+        if self._closed or self.failed is not None:
+            return
+        self._guarded(self._advance)
+
+    def _advance(self) -> None:
+        # A lone node is its own majority, so its core would commit what is not on disk yet: let it look only when
+        # everything is.
+        if self.core.peers() or self.journal.synced_lsn == self.journal.lsn:
+            self.core.tick()
+        self._notice_leadership()
+        self._hand_over()
+        appended = self._order()
+        if self.core.role == "leader" and (appended or self.core.commit_index > self._announced_commit):
+            self._announced_commit = self.core.commit_index
+            self.core.broadcast()
+        self._start_reads()
+        self._reads.release(self.core.applied_index)
+        if self._leader_commit[0] <= self.core.applied_index:
+            self._current_at = max(self._current_at, self._leader_commit[1])
+        self._sync()
+
+    def _notice_leadership(self) -> None:
+        seen = (self.core.term, self.core.leader_id)
+        if seen != self._seen:
+            if seen[1] is not None:
+                log.info("term %d: leader is %s", *seen)
+            self._seen = seen
+            self._reads.restart()
+        if self.core.leader_ready and self._lease_clock is None:
+            self._lease_clock = LeaseClock(self.registry.clock_ms, self.now())
+
+    def _hand_over(self) -> None:
+        """Give the leader what waits here."""
+        leader = self.core.leader_id
+        if leader is None or not len(self._session) or self.journal.synced_lsn < self._start_lsn:
+            return  # the incarnation must be on disk before anything is proposed under it, else a restart re-uses it
+        if leader == self.node_id:
+            batch = self._session.hand_over((self.core.term, leader, 0))
+            self._orderer.take(self.node_id, self._session.incarnation, batch)
+        elif leader in self._links_up:
+            batch = self._session.hand_over((self.core.term, leader, self._links_up[leader]))
+            while batch:
+                # Small enough that a frame never exceeds its bound, whatever has piled up.
+                part, size = [], 0
+                while batch and (not part or size + len(batch[0][1]) <= self._bounds.command_bytes_max):
+                    part.append(batch.pop(0))
+                    size += len(part[-1][1])
+                self.send(leader, Forward(self.core.term, self._session.incarnation, tuple(part)))
+
+    def _order(self) -> bool:
+        """As leader: put waiting proposals, or a due step of the lease clock, into the log."""
+        clock = self._lease_clock
+        if clock is None or not self.core.leader_ready:
+            return False
+        in_flight_max = self._bounds.entries_in_flight if self.core.peers() else 1
+        appended = False
+        while self._orderer.in_flight < in_flight_max and (len(self._orderer) or self._clock_step_due(clock)):
+            index = self.journal.last_index + 1
+            self.core.append(self._orderer.next_entry(clock.stamp(self.now(), index)))
+            self._orderer.on_appended(index)
+            appended = True
+        return appended
+
+    def _clock_step_due(self, clock: LeaseClock) -> bool:
+        return self.registry.lease_count > 0 and clock.due_ms(self.now()) >= self._timing.lease_step_ms
+
+    def _start_reads(self) -> None:
+        core, now, leader = self.core, self.now(), self.core.leader_id
+        if core.leader_ready:
+            number = self._reads.start(now)
+            if number is not None:
+                self._confirmations.ask(lambda index, number=number: self._reads.on_index(number, index))  # type: ignore[misc]
+            probe = self._confirmations.start(core.commit_index, now)
+            if probe is not None:
+                for peer in core.peers():
+                    self.send(peer, ReadProbe(core.term, probe))
+        elif core.role == "follower" and leader in self._links_up:
+            number = self._reads.start(now)
+            if number is not None:
+                self.send(leader, ReadIndexRequest(core.term, number))
+
+    def _sync(self) -> None:
+        self.journal.begin_sync(self._world.disk_queue, self._on_synced)
+
+    def _on_synced(self, error: OSError | None) -> None:
+        if self._closed or self.failed is not None:
+            return
+        if error is not None:
+            self.fail(f"the journal cannot be written: {error}")
+            return
+        synced = self.journal.synced_lsn
+        while self._gated and self._gated[0][0] <= synced:
+            _lsn, peer, message = self._gated.popleft()
+            self.send(peer, message)
+        self._guarded(self.core.on_synced)
+        self.wake()
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        """The one boundary around the core: it runs on this engine's clock, and whatever it raises stops the node.
+
+        The library would repeat an entry whose apply raised for ever, or apply it twice (hazards F1, F2); after an
+        exception the state may be half changed, so there is nothing to go on with.
+        """
+        seams.activate(self._world.clock, self._world.rng)
+        try:
+            call()
+        except Exception as exc:  # noqa: BLE001  # process boundary, see above
+            log.exception("the engine stops")
+            self.fail(f"{type(exc).__name__}: {exc}")
+
+    # -- LinkEvents --------------------------------------------------------------------------------------------------
+
+    def on_connected(self, peer: str) -> None:
+        self._generation += 1
+        self._links_up[peer] = self._generation
+        self._guarded(lambda: self.core.on_connected(peer))
+        if peer == self.core.leader_id:
+            self._reads.restart()
+        self.wake()
+
+    def on_disconnected(self, peer: str) -> None:
+        self._links_up.pop(peer, None)
+        self._guarded(lambda: self.core.on_disconnected(peer))
+        self._snapshots.on_disconnected(peer)
+
+    def on_message(self, peer: str, message: Message) -> None:
+        if self._closed or self.failed is not None:
+            return
+        self._guarded(lambda: self._receive(peer, message))
+        self.wake()
+
+    def _receive(self, peer: str, message: Message) -> None:
+        core = self.core
+        match message:
+            case AppendEntries():
+                core.on_append_entries(peer, message)
+                if message.term == core.term:
+                    self._leader_commit = (message.commit_index, self.now())
+            case AppendReply():
+                core.on_append_reply(peer, message)
+            case Forward():
+                if message.term == core.term and core.role == "leader":
+                    self._orderer.take(peer, message.incarnation, message.proposals)
+            case ReadProbe():
+                if message.term == core.term:
+                    self.send(peer, ReadProbeReply(message.term, message.round))
+            case ReadProbeReply():
+                if message.term == core.term and core.role == "leader":
+                    core.heard(peer)
+                    self._confirmations.on_answer(peer, message.round)
+            case ReadIndexRequest():
+                if message.term == core.term and core.role == "leader":
+                    self._confirmations.ask(lambda index: self._answer_read(peer, message, index))
+            case ReadIndexReply():
+                if message.term == core.term:
+                    self._reads.on_index(message.round, message.index)
+            case Heartbeat():
+                core.on_heartbeat(peer, message)
+            case SnapshotChunk():
+                core.on_heartbeat(peer, Heartbeat(message.term))
+                if message.term == core.term:
+                    self._snapshots.on_chunk(peer, message)
+            case SnapshotReply():
+                if message.term == core.term and core.role == "leader":
+                    core.heard(peer)
+                    self._snapshots.on_reply(peer, message)
+            case PreVoteRequest():
+                core.on_prevote_request(peer, message)
+            case PreVoteGranted():
+                core.on_prevote_granted(peer, message)
+            case VoteRequest():
+                core.on_vote_request(peer, message)
+            case VoteGranted():
+                core.on_vote_granted(peer, message)
+            case TermHint():
+                core.on_term_hint(message.term)
+            case TimeoutNow():
+                log.warning("%s asks for a leadership transfer, which this version does not do", peer)
+
+    def _answer_read(self, peer: str, request: ReadIndexRequest, index: int) -> None:
+        if request.term == self.core.term:
+            self.send(peer, ReadIndexReply(request.term, request.round, index))
+
+    # -- CoreHost ----------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self._world.clock()
+
+    def send(self, peer: str, message: Message) -> None:
+        self._world.links.send(peer, message)
+
+    def send_when_durable(self, peer: str, message: Message) -> None:
+        if self.journal.synced_lsn == self.journal.lsn:
+            self.send(peer, message)
+        else:
+            self._gated.append((self.journal.lsn, peer, message))
+
+    def apply(self, index: int, payload: bytes) -> None:
+        if payload:
+            entry = decode_entry(payload)
+            outcomes = self.registry.apply(index, entry)
+            session = self._session
+            for proposal, outcome in zip(entry.proposals, outcomes, strict=True):
+                if (
+                    outcome is not None
+                    and proposal.origin == self.node_id
+                    and proposal.incarnation == session.incarnation
+                ):
+                    session.resolve(proposal.seq, outcome)
+        if self._lease_clock is not None:
+            self._lease_clock.on_applied(index, self.now())
+        self._orderer.on_applied(index)
+        self._wake_applied_waiters()
+        for listener in self._listeners:
+            listener(index)
+
+    def needs_snapshot(self, peer: str) -> None:
+        self._snapshots.feed(peer)
+
+    def feeding_snapshot(self, peer: str) -> bool:
+        return self._snapshots.feeding(peer)
+
+    def on_role(self, role: Role) -> None:
+        """Leadership begins or ends: what belonged to the last one is void."""
+        self._role = role
+        self._orderer = Orderer(self._bounds)
+        self._lease_clock = None
+        self._confirmations = Confirmations(len(self.core.peers()) + 1)
+        self._announced_commit = 0
+        self._snapshots.stop_feeding()
+
+    # -- applied state -----------------------------------------------------------------------------------------------
+
+    def replace_registry(self, registry: Registry, index: int) -> None:
+        """A snapshot takes the place of the applied state."""
+        self.registry = registry
+        session = registry.session(self.node_id)
+        if session is not None and session.incarnation == self._session.incarnation:
+            self._session.resolve_skipped(session.seq)
+        self._wake_applied_waiters()
+        for listener in self._listeners:
+            listener(index)
+
+    def _wake_applied_waiters(self) -> None:
+        if self._applied_waiters:
+            reached = [waiter for waiter in self._applied_waiters if waiter[0] <= self.registry.revision]
+            self._applied_waiters = [waiter for waiter in self._applied_waiters if waiter[0] > self.registry.revision]
+            for _revision, _deadline, done in reached:
+                done(None)
+
+    def _fail_applied_waiters(self, reason: str) -> None:
+        waiters, self._applied_waiters = self._applied_waiters, []
+        for _revision, _deadline, done in waiters:
+            done(Unavailable(reason, definite=True))
+
+    def _on_caught_up(self, error: Exception | None) -> None:
+        self._caught_up = error is None

@@ -1,0 +1,157 @@
+"""Read barriers: when may this node's applied state answer a linearizable read?
+
+Raft dissertation 6.4 (ReadIndex). ``Confirmations`` is the leader's half: it takes its commit index, then asks a
+majority whether it still leads; with their answers, no later leader had committed anything when the question left.
+``ReadBarriers`` is every node's half: it gets such an index from the leader and waits until it has applied it.
+
+- Every round starts after the reads it serves arrived, also on a retry (etcd once re-used a round on a retry and
+  served stale reads).
+- A leader confirms nothing before its own term's first entry is applied: before that it may not know everything that
+  was acknowledged under the leader before it.
+- One round serves all reads that wait for it; no message is sent per read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from artemis.errors import ArtemisError, Unavailable
+
+Done = Callable[[ArtemisError | None], None]
+"""Gets None when the barrier is passed. Must not raise."""
+
+ROUNDS_AT_ONCE = 4
+"""Rounds on their way at the same time. One would make a read wait for the round before it; many are many messages."""
+
+ROUND_SECONDS = 0.1
+"""A round that is not answered by then is given up and its reads get a fresh one: a link may have lost the answer."""
+
+
+@dataclass(slots=True)
+class _Confirmation:
+    index: int
+    started_at: float
+    callbacks: list[Callable[[int], None]]
+    answered: set[str]
+
+
+class Confirmations:
+    """As leader of one term: proves, for everyone who asks, that it led after they asked."""
+
+    def __init__(self, members: int) -> None:
+        self._needed = members // 2  # answers besides its own
+        self._waiting: list[Callable[[int], None]] = []
+        self._rounds: dict[int, _Confirmation] = {}
+        self._last_round = 0
+
+    def ask(self, callback: Callable[[int], None]) -> None:
+        """``callback`` gets an index that is safe to read at, once a round started after this call is confirmed."""
+        self._waiting.append(callback)
+
+    def start(self, commit_index: int, now: float) -> int | None:
+        """Begin a round for all who wait. Returns its number when the other members have to be asked."""
+        if not self._waiting or len(self._rounds) >= ROUNDS_AT_ONCE:
+            return None
+        callbacks, self._waiting = self._waiting, []
+        if self._needed == 0:
+            for callback in callbacks:
+                callback(commit_index)
+            return None
+        self._last_round += 1
+        self._rounds[self._last_round] = _Confirmation(commit_index, now, callbacks, set())
+        return self._last_round
+
+    def on_answer(self, peer: str, number: int) -> None:
+        round_ = self._rounds.get(number)
+        if round_ is None:
+            return
+        round_.answered.add(peer)
+        if len(round_.answered) >= self._needed:
+            del self._rounds[number]
+            for callback in round_.callbacks:
+                callback(round_.index)
+
+    def give_up_late(self, now: float) -> None:
+        for number in [n for n, r in self._rounds.items() if now - r.started_at >= ROUND_SECONDS]:
+            self._waiting.extend(self._rounds.pop(number).callbacks)
+
+
+@dataclass(slots=True)
+class _Waiter:
+    deadline: float
+    done: Done
+
+
+@dataclass(slots=True)
+class _Round:
+    waiters: list[_Waiter]
+    started_at: float
+    index: int | None = None
+
+
+class ReadBarriers:
+    """This node's reads that wait for a barrier."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._waiting: list[_Waiter] = []
+        self._rounds: dict[int, _Round] = {}
+        self._last_round = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting) + sum(len(round_.waiters) for round_ in self._rounds.values())
+
+    def join(self, deadline: float, done: Done) -> None:
+        """Wait; raises ``Unavailable`` without waiting when too many do already."""
+        if len(self._waiting) >= self._bound:
+            raise Unavailable("too many reads are waiting on this node", definite=True)
+        self._waiting.append(_Waiter(deadline, done))
+
+    def start(self, now: float) -> int | None:
+        """Begin a round for all that wait; its number, or None when none waits or enough are under way."""
+        if not self._waiting or len(self._rounds) >= ROUNDS_AT_ONCE:
+            return None
+        self._last_round += 1
+        self._rounds[self._last_round] = _Round(self._waiting, now)
+        self._waiting = []
+        return self._last_round
+
+    def on_index(self, number: int, index: int) -> None:
+        """The leader confirmed round ``number``: it may be served once ``index`` is applied."""
+        round_ = self._rounds.get(number)
+        if round_ is not None:
+            round_.index = index
+
+    def release(self, applied_index: int) -> None:
+        for number, round_ in list(self._rounds.items()):
+            if round_.index is not None and round_.index <= applied_index:
+                del self._rounds[number]
+                for waiter in round_.waiters:
+                    waiter.done(None)
+
+    def restart(self) -> None:
+        """Term, leader or link changed: every unconfirmed read needs a round that starts after this."""
+        self._give_up(lambda round_: round_.index is None)
+
+    def expire(self, now: float) -> None:
+        """Give up rounds that are late, and reads whose time is up."""
+        self._give_up(lambda round_: round_.index is None and now - round_.started_at >= ROUND_SECONDS)
+        lists = [self._waiting, *(round_.waiters for round_ in self._rounds.values())]
+        late = [waiter for waiters in lists for waiter in waiters if waiter.deadline <= now]
+        if not late:
+            return
+        for waiters in lists:
+            waiters[:] = [waiter for waiter in waiters if waiter.deadline > now]
+        for waiter in late:
+            waiter.done(Unavailable("no leader with a majority confirmed the read in time", definite=True))
+
+    def fail_all(self, reason: str) -> None:
+        self._give_up(lambda _round: True)
+        waiters, self._waiting = self._waiting, []
+        for waiter in waiters:
+            waiter.done(Unavailable(reason, definite=True))
+
+    def _give_up(self, late: Callable[[_Round], bool]) -> None:
+        for number in [n for n, round_ in self._rounds.items() if late(round_)]:
+            self._waiting.extend(self._rounds.pop(number).waiters)

@@ -1,0 +1,66 @@
+"""The engine's numbers: what each means, its unit, and how it must relate to the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from artemis.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Times in milliseconds.
+
+    A follower campaigns when it heard no leader for a random time between the two election timeouts. The spread keeps
+    two followers from campaigning together; the lower bound must survive a few lost or late heartbeats.
+    """
+
+    heartbeat_ms: int = 100
+    election_timeout_ms_min: int = 500
+    election_timeout_ms_max: int = 1000
+    timer_ms: int = 20
+    """How often elections, deadlines and clock steps are looked at when no message arrives."""
+    lease_step_ms: int = 250
+    """While leases exist the lease clock moves at least this often, else expiry would wait for traffic."""
+
+    def validate(self) -> None:
+        if self.heartbeat_ms < 10:
+            raise InvalidInput("heartbeat_ms", f"{self.heartbeat_ms} is below 10")
+        if self.election_timeout_ms_min <= 3 * self.heartbeat_ms:
+            raise InvalidInput(
+                "election_timeout_ms_min",
+                f"{self.election_timeout_ms_min} must be more than three heartbeats ({3 * self.heartbeat_ms})",
+            )
+        if self.election_timeout_ms_max <= self.election_timeout_ms_min:
+            raise InvalidInput(
+                "election_timeout_ms_max",
+                f"{self.election_timeout_ms_max} must be more than election_timeout_ms_min"
+                f" ({self.election_timeout_ms_min})",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What may pile up, and where it ends."""
+
+    entry_bytes: int = 256 * 1024
+    """The leader closes an entry at this size (one larger proposal still fits alone)."""
+    entry_proposals: int = 4096
+    command_bytes_max: int = 1024 * 1024
+    """Largest encoded proposal. With ``entry_bytes`` it keeps every entry below one append_entries batch (core)."""
+    entries_in_flight: int = 2
+    """Entries the leader has appended and not yet applied. Two keep the disk busy while the first is acknowledged;
+    more would only make batches smaller."""
+    pending_proposals: int = 20_000
+    pending_bytes: int = 64 * 1024 * 1024
+    """Unfinished proposals of one node's session; beyond them ``propose`` is refused."""
+    waiting_reads: int = 50_000
+    append_window_bytes: int = 8 * 1024 * 1024
+    """Log bytes sent to a follower and not yet acknowledged. Below the transport's own bound, so that catching up
+    never resets the link it catches up on."""
+    snapshot_log_entries: int = 50_000
+    snapshot_log_bytes: int = 64 * 1024 * 1024
+    """A snapshot is taken when the log since the last one has grown beyond either."""
+    snapshot_trailing_entries: int = 5_000
+    """Entries kept behind a snapshot, so that a follower that was away shortly needs no snapshot."""
+    snapshot_chunk_bytes: int = 256 * 1024
