@@ -1,0 +1,37 @@
+"""Requests that do not reach the application: HTTP 4xx with a small JSON body.
+
+Application outcomes are HTTP 200 with their code in the body (``java-http.md`` 1.3); these are the others. Each
+message names the part that is wrong and what is allowed there.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+Headers = list[tuple[bytes, bytes]]
+
+SHOWN_CHARACTERS_MAX = 60
+
+
+class HttpFault(Exception):
+    """Answered with ``status`` and {"timestamp", "status", "error", "message", "path"}."""
+
+    def __init__(self, status: HTTPStatus, message: str, *, headers: Headers | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers: Headers = headers or []
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete: there is nobody to answer."""
+
+
+def bad_request(message: str) -> HttpFault:
+    return HttpFault(HTTPStatus.BAD_REQUEST, message)
+
+
+def shown(value: object) -> str:
+    """A foreign value as it may appear in a message: short, and quoted so that its ends are visible."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}…"

@@ -1,0 +1,66 @@
+"""What the HTTP side may be told. One frozen value, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from artemis.errors import InvalidInput
+
+Consistency = Literal["linearizable", "session", "stale"]
+CONSISTENCIES: tuple[Consistency, ...] = ("linearizable", "session", "stale")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpSettings:
+    """Raises ``InvalidInput`` that names the field when values cannot work together."""
+
+    region_id: str = ""
+    zone_id: str = ""
+    any_region: bool = True
+    """False: an instance or a look-up of another region than ``region_id`` is ``no-permission``."""
+    any_zone: bool = True
+    """The same for ``zone_id`` (earlier servers: ``allow-from-other-zone``)."""
+    default_ttl_ms: int = 20_000
+    java_registry_ttl_ms: int = 90_000
+    """TTL of instances whose metadata has a non-blank ``java_registry`` (``java-http.md`` 5.2)."""
+    snake_ttl_ms: int | None = None
+    """TTL of registrations in the snake_case dialect; None is ``default_ttl_ms``. Clients of the earlier Rust server
+    renew every 30 s by default, so a cluster that serves them unchanged needs 90_000."""
+    ttl_ms_min: int = 1_000
+    ttl_ms_max: int = 604_800_000
+    request_timeout_ms: int = 1_800
+    """Budget of a request that names none. Below the 2 s within which a node without a majority must answer."""
+    request_timeout_ms_max: int = 30_000
+    body_bytes_max: int = 2 * 1024 * 1024
+    """Bound of a request body, both as sent and after inflation."""
+    cache_bytes_max: int = 64 * 1024 * 1024
+    """Bound of the encoded answers kept, over all services and forms."""
+    contexts: tuple[str, ...] = ()
+    """Further prefixes before ``/api/…``, as 1.x servers had their servlet context: ``("/artemis-service",)``."""
+    snake_default: bool = True
+    """Under ``/api/…`` a request without a naming hint is answered in snake_case; False: in camelCase."""
+    read_consistency_default: Consistency = "linearizable"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ttl_ms_min <= self.ttl_ms_max:
+            raise InvalidInput("ttl_ms_min", f"from 1 to ttl_ms_max ({self.ttl_ms_max}), not {self.ttl_ms_min}")
+        for name in ("default_ttl_ms", "java_registry_ttl_ms", "snake_ttl_ms"):
+            ttl_ms = getattr(self, name)
+            if ttl_ms is not None and not self.ttl_ms_min <= ttl_ms <= self.ttl_ms_max:
+                raise InvalidInput(name, f"from {self.ttl_ms_min} to {self.ttl_ms_max}, not {ttl_ms}")
+        if not 0 < self.request_timeout_ms <= self.request_timeout_ms_max:
+            raise InvalidInput(
+                "request_timeout_ms",
+                f"from 1 to request_timeout_ms_max ({self.request_timeout_ms_max}), not {self.request_timeout_ms}",
+            )
+        for name in ("body_bytes_max", "cache_bytes_max"):
+            if getattr(self, name) <= 0:
+                raise InvalidInput(name, f"a positive number of bytes, not {getattr(self, name)}")
+        for context in self.contexts:
+            if not context.startswith("/") or context.endswith("/"):
+                raise InvalidInput("contexts", f"each begins with a slash and does not end with one, not {context!r}")
+        if self.read_consistency_default not in CONSISTENCIES:
+            raise InvalidInput(
+                "read_consistency_default", f"one of {', '.join(CONSISTENCIES)}, not {self.read_consistency_default!r}"
+            )
