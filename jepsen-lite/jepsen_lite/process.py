@@ -55,7 +55,7 @@ class NodeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.environment},
+                env=_inherited() | self.environment,
                 start_new_session=True,  # a Ctrl-C at the terminal is for the harness alone
             )
         self._paused = False
@@ -127,3 +127,8 @@ class NodeProcess:
         if self._process is not None and self._reaper is not None:
             self._reaper.forget(self._process.pid)
             self._reaper = None
+
+
+def _inherited() -> dict[str, str]:
+    """The harness's environment without the node's own settings: a shell that runs a node must not change a test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ARTEMIS_")}

@@ -30,9 +30,13 @@ REFUSED_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429})
 """Refusals that come before anything is proposed."""
 
 
-def instance(service_id: str, instance_id: str, metadata: Mapping[str, str] | None = None) -> dict[str, object]:
-    """A full instance as the wire carries it."""
+def instance(
+    service_id: str, instance_id: str, metadata: Mapping[str, str] | None = None, *, ttl_ms: int | None = None
+) -> dict[str, object]:
+    """A full instance as the wire carries it; ``ttl_ms`` asks for a lease of that length (the answer omits it)."""
+    asked: dict[str, object] = {} if ttl_ms is None else {"leaseTtlMs": ttl_ms}
     return {
+        **asked,
         "groupId": "g1",
         "healthCheckUrl": "http://10.0.0.1:8090/health",
         "instanceId": instance_id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,8 +35,6 @@ class Settings:
     add_pause_s: float = 0.03
     read_pause_s: float = 0.15
     warm_up_adds: int = 50
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """Put on every element's instance."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -60,7 +58,7 @@ class _Run:
         self._nodes = cluster.ids
         self._concurrency = settings.adders + settings.readers + 1
         self._workers = [
-            Worker(process, self._concurrency, cluster.addresses, recorder, self._counters, settings.metadata)
+            Worker(process, self._concurrency, cluster.addresses, recorder, self._counters)
             for process in range(self._concurrency)
         ]
 

@@ -30,6 +30,8 @@ from jepsen_lite.registry import (
 )
 
 SERVICE_ID = "jepsen-set"
+TTL_MS = 24 * 3600 * 1000
+"""No element ends by itself during a run: this workload is about writes, not leases."""
 TIMEOUT_S = 3.0
 """Longer than the 2 s within which a node must refuse, so that a refusal is seen as such."""
 
@@ -62,21 +64,19 @@ class Worker:
         addresses: Mapping[str, Address],
         recorder: Recorder,
         counters: Counters,
-        metadata: Mapping[str, str],
     ) -> None:
         self.process = process
         self._concurrency = concurrency
         self._connections = {node: Connection(HOST, address.http_port) for node, address in addresses.items()}
         self._recorder = recorder
         self._counters = counters
-        self._metadata = metadata
 
     async def add(self, node: str) -> Event:
         """Register one new element through ``node``."""
         self._counters.elements += 1
         element = f"e{self._counters.elements}"
         op = self._invoke("add", node, value=element)
-        body = instances_body([instance(SERVICE_ID, element, self._metadata)])
+        body = instances_body([instance(SERVICE_ID, element, ttl_ms=TTL_MS)])
         headers = {"x-artemis-request-id": f"set-{element}"}
         answer, evidence, error = await self._attempt(node, REGISTER, body, headers)
         kind = outcome_of(evidence)
