@@ -1,0 +1,155 @@
+"""What an answer means: the value, an error for the caller, or a reason to ask another node. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import msgspec
+
+from artemis.client.actions import Answer
+from artemis.client.errors import Refused
+from artemis.client.results import Provenance
+from artemis.client.wire import RegistryResponse, Response, WireFailedInstance, instance_of
+from artemis.errors import ArtemisError, InvalidInput, RequestIdReused
+from artemis.model import InstanceKey, key_of
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+R = TypeVar("R", bound=Response)
+
+RETRYABLE_CODES = frozenset({"service-unavailable", "rate-limited", "internal-service-error", "unknown"})
+"""Troubles of one node. All others are about the request, and every node would say the same."""
+RETRYABLE_HTTP = frozenset({408, 425, 429})
+
+# "lab/zone1/svc1/i1: Exception: instance.url is blank", and the older "argument instance.url is null or whitespace"
+_FIELD_RULE = re.compile(r"(?:^|[:\s])(instance\.\w+):? (.+)$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Generic[T_co]):
+    value: T_co
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    error: ArtemisError
+
+
+@dataclass(frozen=True, slots=True)
+class TryElsewhere:
+    reason: str
+
+
+Verdict = Accepted[T] | Rejected | TryElsewhere
+Interpret = Callable[[Answer, str], Verdict[T]]
+"""``(answer, address of the node) -> verdict``"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedInstance:
+    """One instance of a request that the registry did not take."""
+
+    key: InstanceKey | None
+    code: str
+    message: str
+
+    @property
+    def is_unknown(self) -> bool:
+        """The registry has no such instance: it must be registered again (the second code is the earlier clients')."""
+        return self.code in ("data-not-found", "unknown")
+
+    def to_error(self) -> ArtemisError:
+        found = _FIELD_RULE.search(self.message)
+        if found and self.code in ("internal-service-error", "bad-request"):
+            return InvalidInput(found[1], found[2])
+        if self.code == "bad-request":
+            return InvalidInput("instance", self.message)
+        return Refused(self.code, self.message)
+
+
+def interpreter(
+    response_type: type[R], accept: Callable[[R, Provenance], T], *, empty_on_not_found: bool = False
+) -> Interpret[T]:
+    """Reads answers of one type. ``accept`` may raise an ``ArtemisError``, which is then the verdict."""
+    decode = msgspec.json.Decoder(response_type, strict=False).decode
+
+    def interpret(answer: Answer, node: str) -> Verdict[T]:
+        trouble = _http_trouble(answer)
+        if trouble is not None:
+            return trouble
+        try:
+            response = decode(answer.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            # A proxy's page, or an answer cut short: it says nothing about the request.
+            return TryElsewhere(f"unreadable answer: {exc}")
+        status = response.response_status
+        code = status.error_code or "unknown"
+        if status.status == "fail" and not (empty_on_not_found and code == "data-not-found"):
+            return _failed(code, status.message or "")
+        provenance = _provenance(answer, node)
+        try:
+            return Accepted(accept(response, provenance), provenance)
+        except ArtemisError as exc:
+            return Rejected(exc)
+
+    return interpret
+
+
+def failures_of(response: RegistryResponse) -> tuple[FailedInstance, ...]:
+    return tuple(
+        FailedInstance(key=_key(failed), code=failed.error_code or "unknown", message=failed.error_message or "")
+        for failed in response.failed_instances or ()
+    )
+
+
+def surely_not_applied(answer: Answer) -> bool:
+    """Whether a node that failed says that the write did not and will not happen."""
+    return answer.headers.get("x-artemis-outcome") == "not-applied"
+
+
+def _http_trouble(answer: Answer) -> TryElsewhere | Rejected | None:
+    if answer.status == 200:
+        return None
+    text = answer.body[:300].decode("utf-8", "replace").strip()
+    if answer.status >= 500 or answer.status in RETRYABLE_HTTP:
+        return TryElsewhere(f"HTTP {answer.status} {text}".rstrip())
+    if answer.status == 400:
+        return Rejected(InvalidInput("request", text or "not understood (HTTP 400)"))
+    return Rejected(Refused(f"http-{answer.status}", text))
+
+
+def _failed(code: str, message: str) -> TryElsewhere | Rejected:
+    if code in RETRYABLE_CODES:
+        return TryElsewhere(f"{code}: {message}" if message else code)
+    if code == "bad-request":
+        return Rejected(InvalidInput("request", message))
+    if code == "request-id-reused":
+        return Rejected(RequestIdReused(message or "the request id names another request"))
+    return Rejected(Refused(code, message))
+
+
+def _key(failed: WireFailedInstance) -> InstanceKey | None:
+    return key_of(instance_of(failed.instance)) if failed.instance is not None else None
+
+
+def _provenance(answer: Answer, node: str) -> Provenance:
+    headers = answer.headers
+    revision = headers.get("x-artemis-revision", "")
+    lag_ms = headers.get("x-artemis-apply-lag-ms", "")
+    return Provenance(
+        node=headers.get("x-artemis-node") or node,
+        revision=int(revision) if revision.isascii() and revision.isdecimal() else None,
+        consistency=headers.get("x-artemis-consistency"),
+        age_ms=_number(lag_ms),
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,221 @@
+"""All of a client but its IO: it builds calls, keeps what they share, and plans the heartbeats.
+
+Not thread-safe, and it never blocks: the sync shell holds its lock around each use, the async one needs none.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from artemis.client import wire
+from artemis.client.answers import FailedInstance, Interpret, failures_of, interpreter
+from artemis.client.call import Call, Operation, Session
+from artemis.client.leases import Batch, HeartbeatPlan, Lease, Notice
+from artemis.client.nodes import NodeChooser
+from artemis.client.policy import RetryBudget, RetryPolicy
+from artemis.client.results import CONSISTENCIES, Consistency, Provenance, Service, Services
+from artemis.errors import InvalidInput
+from artemis.model import Instance, Member
+
+logger = logging.getLogger("artemis.client")
+
+T = TypeVar("T")
+
+DEFAULT_TTL_MS = 20_000
+"""The registry's own default, named in every registration: a client that guessed it would beat too slowly for a
+registry configured otherwise."""
+
+
+class Core:
+    def __init__(
+        self,
+        nodes: Sequence[str],
+        *,
+        region_id: str | None,
+        zone_id: str | None,
+        default_ttl_ms: int,
+        policy: RetryPolicy,
+        rng: random.Random,
+        new_request_id: Callable[[], str],
+    ) -> None:
+        if isinstance(nodes, str):
+            raise InvalidInput("nodes", "must be a list of addresses, not one string")
+        self._region_id = region_id
+        self._zone_id = zone_id
+        self._default_ttl_ms = _checked_ttl("default_ttl_ms", default_ttl_ms)
+        self.policy = policy
+        self._rng = rng
+        self._new_request_id = new_request_id
+        self._nodes = NodeChooser(nodes, rng)
+        self._retries = RetryBudget()
+        # Heartbeats pay from their own budget: look-ups that retry through an outage must not cost a lease.
+        self._lease_retries = RetryBudget()
+        self.session = Session()
+        self.plan = HeartbeatPlan(rng)
+
+    def forget_leases(self) -> None:
+        """After a fork: the leases stay with the parent, and no random number may be drawn twice."""
+        self._rng.seed()
+        self.plan = HeartbeatPlan(self._rng)
+
+    def new_lease(self, instance: Instance, ttl_ms: int | None) -> Lease:
+        """Checked before anything is sent. Raises ``InvalidInput``."""
+        for field in ("service_id", "instance_id", "url"):
+            value = getattr(instance, field)
+            if not (isinstance(value, str) and value.strip()):
+                raise InvalidInput(f"instance.{field}", f"must be a text that is not blank, not {value!r}")
+        return Lease(
+            instance=instance,
+            ttl_ms=self._default_ttl_ms if ttl_ms is None else _checked_ttl("ttl_ms", ttl_ms),
+        )
+
+    def register(self, lease: Lease) -> Call[None]:
+        body = wire.encode_instances([(lease.instance, lease.ttl_ms)])
+        return self._call(wire.REGISTER_PATH, body, _NOTHING_FAILED, changes=True, request_id=True)
+
+    def unregister(self, leases: Iterable[Lease], budget_s: float | None = None) -> Call[None]:
+        body = wire.encode_instances([(lease.instance, None) for lease in leases])
+        return self._call(wire.UNREGISTER_PATH, body, _NOTHING_FAILED, changes=True, request_id=True, budget_s=budget_s)
+
+    def lookup(self, service_id: str, consistency: Consistency, max_stale_ms: int | None) -> Call[Service]:
+        if not service_id.strip():
+            raise InvalidInput("service_id", "must not be blank")
+        body = wire.encode_lookup(service_id, self._region_id, self._zone_id)
+
+        def accept(response: wire.ServicesResponse, provenance: Provenance) -> Service:
+            found = response.services or ()
+            return _service(found[0] if found else wire.WireService(service_id), provenance)
+
+        interpret = interpreter(wire.ServicesResponse, accept)
+        return self._read(wire.LOOKUP_PATH, body, interpret, consistency, max_stale_ms)
+
+    def services(self, consistency: Consistency, max_stale_ms: int | None) -> Call[Services]:
+        body = wire.encode_scope(self._region_id, self._zone_id)
+        return self._read(wire.SERVICES_PATH, body, _SERVICES, consistency, max_stale_ms)
+
+    def members(self) -> Call[tuple[Member, ...]]:
+        # Any zone and region: the members are asked for, not those near this client.
+        return self._call(wire.MEMBERS_PATH, wire.encode_scope(None, None), _MEMBERS, changes=False)
+
+    def next_batch(self, now: float) -> tuple[list[Notice], Batch | None, float | None]:
+        """What the heartbeat loop does now: tell the notices, then send the batch; without one, seconds to wait (None:
+        until a lease is added)."""
+        notices = self.plan.expire(now)
+        batch = self.plan.take(now)
+        return notices, batch, None if batch else self.plan.delay_s(now)
+
+    def lease_call(self, batch: Batch) -> Call[tuple[FailedInstance, ...]]:
+        """A renewal has no request id. Repeating it is harmless by itself, and the registry keeps the outcomes of named
+        requests for minutes and in bounded number: heartbeats would push out those of registrations."""
+        path = _BATCH_PATHS[batch.kind]
+        with_ttl = batch.kind == "register"
+        body = wire.encode_instances([(lease.instance, lease.ttl_ms if with_ttl else None) for lease in batch.leases])
+        return self._call(
+            path,
+            body,
+            _FAILURES,
+            changes=True,
+            request_id=batch.kind != "renew",
+            budget_s=batch.budget_s,
+            retries=self._lease_retries,
+        )
+
+    def lease_call_done(
+        self, batch: Batch, call: Call[tuple[FailedInstance, ...]], failed: Sequence[FailedInstance], now: float
+    ) -> list[Notice]:
+        began_at = call.attempt_started_at if batch.kind == "renew" else call.started_at
+        return self.plan.settle(batch, failed, began_at, now)
+
+    def _read(
+        self, path: str, body: bytes, interpret: Interpret[T], consistency: Consistency, max_stale_ms: int | None
+    ) -> Call[T]:
+        if consistency not in CONSISTENCIES:
+            raise InvalidInput("consistency", f"must be one of {', '.join(CONSISTENCIES)}, not {consistency!r}")
+        headers: dict[str, str] = {"x-artemis-consistency": consistency}
+        if consistency == "session":
+            headers["x-artemis-min-revision"] = str(self.session.revision)
+        if max_stale_ms is not None:
+            if consistency != "stale" or max_stale_ms < 0:
+                raise InvalidInput("max_stale_ms", "must be 0 or more, and goes with consistency='stale' only")
+            headers["x-artemis-max-stale-ms"] = str(max_stale_ms)
+        return self._call(path, body, interpret, changes=False, headers=headers)
+
+    def _call(
+        self,
+        path: str,
+        body: bytes,
+        interpret: Interpret[T],
+        *,
+        changes: bool,
+        headers: dict[str, str] | None = None,
+        request_id: bool = False,
+        budget_s: float | None = None,
+        retries: RetryBudget | None = None,
+    ) -> Call[T]:
+        all_headers = {"content-type": "application/json", "accept": "application/json", **(headers or {})}
+        if request_id:
+            all_headers["x-artemis-request-id"] = self._new_request_id()
+        operation = Operation(path=path, body=body, headers=all_headers, interpret=interpret, changes=changes)
+        return Call(
+            operation,
+            policy=self.policy if budget_s is None else self.policy.within(budget_s),
+            nodes=self._nodes,
+            retries=retries or self._retries,
+            session=self.session,
+            rng=self._rng,
+        )
+
+
+def tell(notices: Iterable[Notice]) -> None:
+    """Log what happened to leases and call their owners. What an owner's code raises is logged and ends there: one
+    faulty callback must not cost the other leases their heartbeats."""
+    for notice in notices:
+        logger.log(logging.WARNING if notice.is_loss else logging.INFO, "%s", notice.text)
+        if notice.callback is None:
+            continue
+        try:
+            notice.callback()
+        except Exception:
+            logger.exception("a callback raised; heartbeats go on")
+
+
+def _checked_ttl(field: str, ttl_ms: int) -> int:
+    if isinstance(ttl_ms, bool) or not isinstance(ttl_ms, int) or ttl_ms <= 0:
+        raise InvalidInput(field, f"must be a whole number of milliseconds above 0, not {ttl_ms!r}")
+    return ttl_ms
+
+
+def _service(found: wire.WireService, provenance: Provenance) -> Service:
+    return Service(
+        service_id=found.service_id,
+        instances=tuple(map(wire.instance_of, found.instances or ())),
+        node=provenance.node,
+        revision=provenance.revision,
+        consistency=provenance.consistency,
+        age_ms=provenance.age_ms,
+    )
+
+
+def _accept_services(response: wire.ServicesResponse, provenance: Provenance) -> Services:
+    return Services(
+        services=tuple(_service(found, provenance) for found in response.services or ()),
+        node=provenance.node,
+        revision=provenance.revision,
+        consistency=provenance.consistency,
+        age_ms=provenance.age_ms,
+    )
+
+
+def _accept_if_nothing_failed(response: wire.RegistryResponse, provenance: Provenance) -> None:
+    for failure in failures_of(response):
+        raise failure.to_error()
+
+
+_NOTHING_FAILED: Interpret[None] = interpreter(wire.RegistryResponse, _accept_if_nothing_failed)
+_FAILURES = interpreter(wire.RegistryResponse, lambda response, _: failures_of(response))
+_SERVICES = interpreter(wire.ServicesResponse, _accept_services)
+_MEMBERS = interpreter(wire.NodesResponse, lambda response, _: wire.members_of(response), empty_on_not_found=True)
+_BATCH_PATHS = {"unregister": wire.UNREGISTER_PATH, "register": wire.REGISTER_PATH, "renew": wire.HEARTBEAT_PATH}
