@@ -1,0 +1,330 @@
+"""The state machine: what every node computes from the log.
+
+Rule 1: ``apply`` is total. It raises for no entry that decodes; a refusal is a value. An exception that leaves it is a
+bug of this package and the state may be half changed, so the caller must stop the node instead of applying on.
+
+Rule 2: ``apply`` is deterministic. Time enters as ``entry.clock_ms``, identity as fields of proposals. No order in the
+state comes from a set or from hashes: dicts keep the order the log gave them.
+
+Rule 3: decide, then change. A proposal that is refused leaves everything as it was, except that its number is noted.
+
+Who calls: one thread, in log order, each index once. Reads (all other methods) are valid between two calls of
+``apply`` on the same thread; ``freeze`` makes a copy that another thread may read while the registry goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, assert_never
+
+import msgspec
+
+from artemis.changes import ChangeRing
+from artemis.commands import Announce, Command, Entry, Proposal, Register, Renew, RequestId, Unregister
+from artemis.leases import Grant, LeaseTable
+from artemis.model import Change, ChangeType, Compacted, Instance, InstanceKey, Member, Record, key_of
+from artemis.outcomes import Announced, Outcome, Refused, Registered, Renewed, Unregistered
+from artemis.services import ServiceCopy, ServiceIndex, ServiceView
+from artemis.sessions import Remembered, RequestWindow, Session
+
+
+class StateLimits(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """How much past the state keeps. Part of the replicated state, because they decide what is trimmed when: nodes
+    with different limits would give different answers. A snapshot brings its own."""
+
+    changes_max: int = 10_000
+    change_bytes_max: int = 8 * 1024 * 1024
+    """Encoded size of the changes kept; in memory they take about four times as much where nothing else holds them."""
+    requests_max: int = 100_000
+    request_window_ms: int = 600_000
+
+    def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field}: must not be negative")
+
+
+class FrozenState(NamedTuple):
+    """The whole state at one index. Its containers are its own; the values in them are immutable."""
+
+    limits: StateLimits
+    applied_index: int
+    revision: int
+    clock_ms: int
+    next_lease_id: int
+    digest: int
+    services: list[ServiceCopy]
+    grants: dict[int, Grant]
+    deadlines_ms: dict[int, int]
+    changes_oldest: int
+    changes: tuple[Change, ...]
+    sessions: dict[str, Session]
+    members: dict[str, Member]
+    requests: dict[str, Remembered]
+
+
+class Registry:
+    """The applied state of one node."""
+
+    __slots__ = (
+        "_index",
+        "_leases",
+        "_limits",
+        "_members",
+        "_next_lease_id",
+        "_requests",
+        "_ring",
+        "_sessions",
+        "applied_index",
+        "clock_ms",
+        "revision",
+    )
+
+    def __init__(self, limits: StateLimits | None = None) -> None:
+        self._limits = StateLimits() if limits is None else limits
+        self.applied_index = 0
+        """Index of the last entry applied; entries that are not ours (PySyncObj's own) may lie between."""
+        self.revision = 0
+        self.clock_ms = 0
+        """The lease clock. It never goes back."""
+        self._next_lease_id = 1
+        self._index = ServiceIndex()
+        self._leases = LeaseTable()
+        self._ring = ChangeRing(self._limits.changes_max, self._limits.change_bytes_max)
+        self._sessions: dict[str, Session] = {}
+        self._members: dict[str, Member] = {}
+        self._requests = RequestWindow(self._limits.requests_max, self._limits.request_window_ms)
+
+    # Reads
+
+    @property
+    def limits(self) -> StateLimits:
+        return self._limits
+
+    @property
+    def instance_count(self) -> int:
+        return self._index.instance_count
+
+    @property
+    def service_count(self) -> int:
+        return len(self._index)
+
+    @property
+    def lease_count(self) -> int:
+        return len(self._leases)
+
+    @property
+    def digest(self) -> int:
+        """64 bits over all records: equal on all nodes at the same applied index. Lease deadlines are not in it."""
+        return self._index.digest
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """Announced members by node id, in order of their first announcement. A live, read-only view."""
+        return MappingProxyType(self._members)
+
+    def session(self, origin: str) -> Session | None:
+        """The highest (incarnation, seq) applied of this origin."""
+        return self._sessions.get(origin)
+
+    def find(self, key: InstanceKey) -> Record | None:
+        return self._index.find(key)
+
+    def service(self, service_id: str) -> ServiceView | None:
+        """The service of this name, in any case; None if it has no instance now."""
+        return self._index.service(service_id)
+
+    def services(self) -> Iterable[ServiceView]:
+        """Every service with instances, in order of appearance."""
+        return self._index.all()
+
+    def lease_deadline_ms(self, lease_id: int) -> int | None:
+        """The lease time at which the lease ends unless renewed; None if there is no such lease."""
+        return self._leases.deadline_ms(lease_id)
+
+    def changes_since(self, revision: int) -> Sequence[Change] | Compacted:
+        """Every change with a greater revision, in order, or ``Compacted`` if some of them are no longer kept.
+
+        For a revision this node has not reached there are none *yet*. Whoever holds such a revision waits for it
+        first (``ReplicatedRegistry.applied``): an empty answer does not say that the revision exists.
+        """
+        return self._ring.since(revision)
+
+    def outcome_of(self, request: RequestId) -> Outcome | None:
+        """What became of this request: its remembered outcome, ``Refused("request-id-reused")`` if the id belongs to
+        a request with another fingerprint, or None if nothing is known of it (any more)."""
+        return self._requests.outcome_of(request, self.revision)
+
+    # The log
+
+    def apply(self, index: int, entry: Entry) -> list[Outcome | None]:
+        """Apply one entry: its clock, its proposals in order, then the end of every lease whose time has come.
+
+        One outcome per proposal; None for one that was applied before. Renewals come before evictions, so a renewal
+        in the entry whose clock reaches the deadline still counts.
+
+        Raises ``RuntimeError``, with nothing changed, if ``index`` is not above ``applied_index``: the caller's bug.
+        """
+        if index <= self.applied_index:
+            raise RuntimeError(f"entry {index} came after entry {self.applied_index} was applied")
+        self.applied_index = index
+        if entry.clock_ms > self.clock_ms:
+            self.clock_ms = entry.clock_ms
+            self._requests.forget_before(self.clock_ms)
+        outcomes = [self._apply_proposal(proposal) for proposal in entry.proposals]
+        for key in self._leases.take_due(self.clock_ms):
+            self._remove(key)
+        return outcomes
+
+    def _apply_proposal(self, proposal: Proposal) -> Outcome | None:
+        session = self._sessions.get(proposal.origin)
+        if session is not None:
+            if proposal.incarnation < session.incarnation:
+                return Refused(self.revision, "superseded")
+            if proposal.incarnation == session.incarnation and proposal.seq <= session.seq:
+                return None
+        self._sessions[proposal.origin] = Session(proposal.incarnation, proposal.seq)
+        request = proposal.request
+        if request is not None:
+            # Before the time budget: when the first copy was applied and its answer lost, "expired" for a late second
+            # copy would tell the client that its request never happened.
+            remembered = self._requests.outcome_of(request, self.revision)
+            if remembered is not None:
+                return remembered
+        if self.clock_ms > proposal.expires_at_ms:
+            # Not remembered: the same request may come again with a new budget.
+            return Refused(self.revision, "expired")
+        outcome = self._execute(proposal.command)
+        if request is not None:
+            self._requests.remember(request, self.clock_ms, outcome)
+        return outcome
+
+    def _execute(self, command: Command) -> Outcome:
+        match command:
+            case Renew():
+                return self._renew(command)
+            case Register():
+                return self._register(command)
+            case Unregister():
+                return self._unregister(command)
+            case Announce():
+                self._members[command.member.node_id] = command.member
+                return Announced(self.revision)
+            case _ as never:
+                assert_never(never)
+
+    def _register(self, command: Register) -> Registered:
+        lease_ids: list[int] = []
+        created: list[bool] = []
+        for item in command.items:
+            instance = item.instance
+            key = key_of(instance)
+            replaced = self._index.find(key)
+            if replaced is not None:
+                self._leases.drop(replaced.lease_id)
+            lease_id = self._next_lease_id
+            self._next_lease_id = lease_id + 1
+            self._leases.grant(lease_id, key, item.ttl_ms, self.clock_ms)
+            revision = self._change("new" if replaced is None else "change", instance)
+            self._index.put(key, Record(instance, lease_id, revision), replaced)
+            lease_ids.append(lease_id)
+            created.append(replaced is None)
+        return Registered(self.revision, tuple(lease_ids), tuple(created))
+
+    def _renew(self, command: Renew) -> Renewed:
+        renew = self._leases.renew
+        clock_ms = self.clock_ms
+        missing_leases = [
+            position for position, lease_id in enumerate(command.lease_ids) if not renew(lease_id, clock_ms)
+        ]
+        missing_keys: list[int] = []
+        for position, key in enumerate(command.keys):
+            record = self._index.find(key)
+            if record is None:
+                missing_keys.append(position)
+            else:
+                renew(record.lease_id, clock_ms)
+        return Renewed(self.revision, tuple(missing_leases), tuple(missing_keys))
+
+    def _unregister(self, command: Unregister) -> Unregistered:
+        existed: list[bool] = []
+        for key in command.keys:
+            record = self._index.find(key)
+            if record is not None:
+                self._leases.drop(record.lease_id)
+                self._remove(key)
+            existed.append(record is not None)
+        return Unregistered(self.revision, tuple(existed))
+
+    def _remove(self, key: InstanceKey) -> None:
+        """Take out the instance, which exists and whose lease is gone."""
+        record = self._index.find(key)
+        assert record is not None
+        self._index.remove(key, record, self._change("delete", record.instance))
+
+    def _change(self, change_type: ChangeType, instance: Instance) -> int:
+        """Draw the next revision and put the change into the ring."""
+        self.revision += 1
+        self._ring.append(Change(self.revision, change_type, instance, self.clock_ms))
+        return self.revision
+
+    # Snapshots
+
+    def freeze(self) -> FrozenState:
+        """A copy of the whole state that later calls of ``apply`` do not touch. Shallow: values are shared."""
+        grants, deadlines_ms = self._leases.copies()
+        return FrozenState(
+            limits=self._limits,
+            applied_index=self.applied_index,
+            revision=self.revision,
+            clock_ms=self.clock_ms,
+            next_lease_id=self._next_lease_id,
+            digest=self.digest,
+            services=self._index.copies(),
+            grants=grants,
+            deadlines_ms=deadlines_ms,
+            changes_oldest=self._ring.oldest,
+            changes=self._ring.copy(),
+            sessions=self._sessions.copy(),
+            members=self._members.copy(),
+            requests=self._requests.copy(),
+        )
+
+    @classmethod
+    def thaw(cls, state: FrozenState) -> Registry:
+        """A registry in this state. It takes over the containers of ``state``, which must not be used again.
+
+        The digest is computed anew from the records, not taken from ``state``.
+        """
+        limits = state.limits
+        registry = cls(limits)
+        registry.applied_index = state.applied_index
+        registry.revision = state.revision
+        registry.clock_ms = state.clock_ms
+        registry._next_lease_id = state.next_lease_id
+        registry._index = ServiceIndex(state.services)
+        registry._leases = LeaseTable(state.grants, state.deadlines_ms)
+        registry._ring = ChangeRing(limits.changes_max, limits.change_bytes_max, state.changes_oldest, state.changes)
+        registry._sessions = state.sessions
+        registry._members = state.members
+        registry._requests = RequestWindow(limits.requests_max, limits.request_window_ms, state.requests.items())
+        return registry
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in everything that later entries and readers can see. Costs a copy of both: for tests and checks."""
+        if not isinstance(other, Registry):
+            return NotImplemented
+        return self._ordered() == other._ordered()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _ordered(self) -> tuple[object, ...]:
+        """The frozen state with the orders that readers see made comparable; a dict's ``==`` ignores its order."""
+        state = self.freeze()
+        return (
+            state._replace(services=[]),
+            [(service.service_id, service.revision, list(service.by_key.items())) for service in state.services],
+            list(state.members),
+            list(state.requests),
+        )

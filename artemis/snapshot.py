@@ -1,0 +1,229 @@
+"""The state as bytes, and back.
+
+Layout: the magic, then rows, each a 4-byte big-endian length and that many bytes of msgpack, then 16 bytes of BLAKE2b
+over all before. The first row is the head; it says how many rows of each kind follow::
+
+    head | (service, its records ...) ... | changes ... | requests ...
+
+The rows are in the state's own orders, so equal states give equal bytes, and reading them back gives the same orders.
+The checksum is as long as it is because a snapshot is all that is left of the entries it stands for.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import TypeVar
+
+import msgspec
+
+from artemis.errors import DataDamaged
+from artemis.leases import Grant
+from artemis.model import Change, Instance, InstanceKey, Member, Record, key_of
+from artemis.outcomes import Outcome
+from artemis.registry import FrozenState, Registry, StateLimits
+from artemis.services import ServiceCopy
+from artemis.sessions import Remembered, Session
+
+SNAPSHOT_FORMAT = 1
+MAGIC = b"artemis" + bytes((SNAPSHOT_FORMAT,))
+CHUNK_BYTES = 64 * 1024
+"""A chunk is handed on when it has reached this size: larger only by the last row in it."""
+
+_CHECKSUM_BYTES = 16
+_LENGTH = struct.Struct(">I")
+
+T = TypeVar("T")
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    limits: StateLimits
+    applied_index: int
+    revision: int
+    clock_ms: int
+    next_lease_id: int
+    digest: int
+    changes_oldest: int
+    service_count: int
+    change_count: int
+    request_count: int
+    sessions: dict[str, Session]
+    members: list[Member]
+
+
+class ServiceRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    service_id: str
+    revision: int
+    record_count: int
+
+
+class RecordRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    instance: Instance
+    lease_id: int
+    revision: int
+    ttl_ms: int
+    deadline_ms: int
+
+
+class RequestRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    id: str
+    fingerprint: bytes
+    clock_ms: int
+    outcome: Outcome
+
+
+_encoder = msgspec.msgpack.Encoder()
+_head_decoder = msgspec.msgpack.Decoder(Head)
+_service_decoder = msgspec.msgpack.Decoder(ServiceRow)
+_record_decoder = msgspec.msgpack.Decoder(RecordRow)
+_change_decoder = msgspec.msgpack.Decoder(Change)
+_request_decoder = msgspec.msgpack.Decoder(RequestRow)
+
+
+def freeze(registry: Registry) -> FrozenState:
+    """Copy the state for ``encode``. The only part that must run on the thread that applies."""
+    return registry.freeze()
+
+
+def encode(frozen: FrozenState) -> Iterator[bytes]:
+    """The snapshot in chunks of about ``CHUNK_BYTES``. Reads only ``frozen``, so any thread may run it."""
+    checksum = blake2b(digest_size=_CHECKSUM_BYTES)
+    chunk = bytearray(MAGIC)
+    for row in _rows(frozen):
+        data = _encoder.encode(row)
+        chunk += _LENGTH.pack(len(data))
+        chunk += data
+        if len(chunk) >= CHUNK_BYTES:
+            checksum.update(chunk)
+            yield bytes(chunk)
+            chunk.clear()
+    checksum.update(chunk)
+    yield bytes(chunk) + checksum.digest()
+
+
+def decode(data: bytes) -> Registry:
+    """The registry these bytes were made of. Raises ``DataDamaged`` with the reason if they are not whole."""
+    if len(data) < len(MAGIC) + _CHECKSUM_BYTES:
+        raise DataDamaged(f"snapshot: {len(data)} bytes are too few")
+    if data[: len(MAGIC) - 1] != MAGIC[:-1]:
+        raise DataDamaged("snapshot: does not begin like one")
+    if data[len(MAGIC) - 1] != SNAPSHOT_FORMAT:
+        raise DataDamaged(f"snapshot: format {data[len(MAGIC) - 1]}, this node reads {SNAPSHOT_FORMAT}")
+    body = memoryview(data)[:-_CHECKSUM_BYTES]
+    if blake2b(body, digest_size=_CHECKSUM_BYTES).digest() != data[-_CHECKSUM_BYTES:]:
+        raise DataDamaged("snapshot: checksum does not match")
+    try:
+        state = _read_state(_RowReader(body, len(MAGIC)))
+    except (msgspec.DecodeError, ValueError) as exc:
+        raise DataDamaged(f"snapshot: {exc}") from exc
+    expected = state.digest
+    registry = Registry.thaw(state)
+    if registry.digest != expected:
+        raise DataDamaged(f"snapshot: digest of its records is {registry.digest:016x}, should be {expected:016x}")
+    return registry
+
+
+def _rows(frozen: FrozenState) -> Iterator[msgspec.Struct]:
+    yield Head(
+        limits=frozen.limits,
+        applied_index=frozen.applied_index,
+        revision=frozen.revision,
+        clock_ms=frozen.clock_ms,
+        next_lease_id=frozen.next_lease_id,
+        digest=frozen.digest,
+        changes_oldest=frozen.changes_oldest,
+        service_count=len(frozen.services),
+        change_count=len(frozen.changes),
+        request_count=len(frozen.requests),
+        # By name: two nodes may have heard of origins in the same order, but nothing needs to depend on it.
+        sessions=dict(sorted(frozen.sessions.items())),
+        members=list(frozen.members.values()),
+    )
+    for service in frozen.services:
+        yield ServiceRow(service.service_id, service.revision, len(service.by_key))
+        for record in service.by_key.values():
+            lease_id = record.lease_id
+            ttl_ms = frozen.grants[lease_id].ttl_ms
+            yield RecordRow(record.instance, lease_id, record.revision, ttl_ms, frozen.deadlines_ms[lease_id])
+    yield from frozen.changes
+    for request_id, remembered in frozen.requests.items():
+        yield RequestRow(request_id, remembered.fingerprint, remembered.clock_ms, remembered.outcome)
+
+
+class _RowReader:
+    """Walks over the rows of a snapshot whose checksum is right."""
+
+    def __init__(self, body: memoryview, offset: int) -> None:
+        self._body = body
+        self._offset = offset
+
+    def next(self, decoder: msgspec.msgpack.Decoder[T]) -> T:
+        start = self._offset + _LENGTH.size
+        if start > len(self._body):
+            raise DataDamaged("snapshot: ends before its last row")
+        end = start + _LENGTH.unpack_from(self._body, self._offset)[0]
+        if end > len(self._body):
+            raise DataDamaged("snapshot: ends inside a row")
+        self._offset = end
+        return decoder.decode(self._body[start:end])
+
+    def finish(self) -> None:
+        if self._offset != len(self._body):
+            raise DataDamaged(f"snapshot: {len(self._body) - self._offset} bytes after its last row")
+
+
+def _read_state(rows: _RowReader) -> FrozenState:
+    head = rows.next(_head_decoder)
+    grants: dict[int, Grant] = {}
+    deadlines_ms: dict[int, int] = {}
+    services = [_read_service(rows, grants, deadlines_ms) for _ in range(head.service_count)]
+    changes = tuple(rows.next(_change_decoder) for _ in range(head.change_count))
+    requests: dict[str, Remembered] = {}
+    for _ in range(head.request_count):
+        row = rows.next(_request_decoder)
+        requests[row.id] = Remembered(row.fingerprint, row.clock_ms, row.outcome)
+    rows.finish()
+    _check_lengths(head, services, grants, requests)
+    return FrozenState(
+        limits=head.limits,
+        applied_index=head.applied_index,
+        revision=head.revision,
+        clock_ms=head.clock_ms,
+        next_lease_id=head.next_lease_id,
+        digest=head.digest,
+        services=services,
+        grants=grants,
+        deadlines_ms=deadlines_ms,
+        changes_oldest=head.changes_oldest,
+        changes=changes,
+        sessions=head.sessions,
+        members={member.node_id: member for member in head.members},
+        requests=requests,
+    )
+
+
+def _read_service(rows: _RowReader, grants: dict[int, Grant], deadlines_ms: dict[int, int]) -> ServiceCopy:
+    service = rows.next(_service_decoder)
+    by_key: dict[InstanceKey, Record] = {}
+    for _ in range(service.record_count):
+        row = rows.next(_record_decoder)
+        key = key_of(row.instance)
+        by_key[key] = Record(row.instance, row.lease_id, row.revision)
+        grants[row.lease_id] = Grant(key, row.ttl_ms)
+        deadlines_ms[row.lease_id] = row.deadline_ms
+    if len(by_key) != service.record_count:
+        raise DataDamaged(f"snapshot: service {service.service_id!r} holds an instance twice")
+    return ServiceCopy(service.service_id, service.revision, by_key)
+
+
+def _check_lengths(
+    head: Head, services: list[ServiceCopy], grants: dict[int, Grant], requests: dict[str, Remembered]
+) -> None:
+    """What the writer never does, so that a fault of it is found here and not by a later ``KeyError`` in ``apply``."""
+    if len(grants) != sum(len(service.by_key) for service in services):
+        raise DataDamaged("snapshot: two records share a lease")
+    if len(requests) != head.request_count:
+        raise DataDamaged("snapshot: holds a request id twice")
+    if head.changes_oldest + head.change_count != head.revision:
+        raise DataDamaged("snapshot: its changes do not end at its revision")
