@@ -87,6 +87,7 @@ class Engine:
         """Recover from ``world.disk``. Raises ``DataDamaged`` or ``OSError`` with a message for the operator."""
         timing.validate()
         self.node_id = node_id
+        self.cluster = cluster
         self._world = world
         self._timing = timing
         self._bounds = bounds
@@ -298,7 +299,8 @@ class Engine:
             batch = self._session.hand_over((self.core.term, leader, self._links_up[leader]))
             while batch:
                 # Small enough that a frame never exceeds its bound, whatever has piled up.
-                part, size = [], 0
+                part: list[tuple[int, bytes]] = []
+                size = 0
                 while batch and (not part or size + len(batch[0][1]) <= self._bounds.command_bytes_max):
                     part.append(batch.pop(0))
                     size += len(part[-1][1])

@@ -10,9 +10,9 @@ from artemis.consensus.leaseclock import STAMP_ERROR_MS, STEP_MAX_MS, LeaseClock
 
 def test_it_follows_monotonic_time_from_the_applied_stamp() -> None:
     clock = LeaseClock(1_000, now=50.0)
-    assert clock.stamp(50.1, index=7) == 1_100
-    clock.on_applied(7, now=50.101)
-    assert clock.stamp(50.3, index=8) == 1_300
+    assert clock.stamp(50.125, index=7) == 1_125
+    clock.on_applied(7, now=50.126)
+    assert clock.stamp(50.25, index=8) == 1_250
 
 
 def test_a_stopped_leader_adds_one_step_not_the_pause() -> None:
@@ -32,9 +32,9 @@ def test_it_stands_while_a_step_is_uncommitted_and_drops_what_exceeds_the_bound(
 
 def test_a_short_commit_time_is_made_up() -> None:
     clock = LeaseClock(0, now=0.0)
-    clock.stamp(0.1, index=1)
-    clock.on_applied(1, now=0.15)
-    assert clock.stamp(0.15, index=2) == 150
+    clock.stamp(0.125, index=1)
+    clock.on_applied(1, now=0.25)
+    assert clock.stamp(0.25, index=2) == 250
 
 
 def test_fractions_of_a_millisecond_are_not_lost() -> None:
