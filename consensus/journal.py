@@ -266,7 +266,9 @@ class Journal:
         if self.syncing or not self._pending:
             return
         batch, self._pending = self._pending, []
-        self._in_flight_low, self._pending_low = self._pending_low, _NO_INDEX
+        # The low of a failed sync stays: what it carried never counts as synced.
+        self._in_flight_low = min(self._in_flight_low, self._pending_low)
+        self._pending_low = _NO_INDEX
         self.syncing = True
         self._quiet = self._claimed = False
         self._queue = queue
