@@ -1,8 +1,8 @@
 """What travels through the log, and its bytes.
 
 One log entry has one form, whatever it carries (see ``Entry``). Bytes are a version byte followed by msgpack arrays;
-nothing is ever a pickle. Decoding is strict: an unknown version, an unknown command or trailing bytes are
-``DataDamaged``, because an entry that two nodes could read differently would let their states part.
+nothing is ever a pickle. Decoding is strict: an unknown version, an unknown command, an unknown field or
+trailing bytes are ``DataDamaged``, because an entry that two nodes could read differently would let their states part.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ ENTRY_FORMAT = 1
 """First byte of every entry."""
 
 
-class Registration(msgspec.Struct, frozen=True, array_like=True):
+class Registration(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
     instance: Instance
     ttl_ms: int
 
 
-class Register(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Register(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=1):
     """Put each instance, replacing what has its key, with a new lease. All of them appear at once."""
 
     items: tuple[Registration, ...]
 
 
-class Renew(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Restart leases. ``lease_ids`` is the cheap form for leases the sender knows; ``keys`` is for those it does not."""
+class Renew(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=2):
+    """Restart leases. ``lease_ids`` is the cheap form for leases the sender knows; ``keys`` is for the others."""
 
     lease_ids: tuple[int, ...] = ()
     keys: tuple[InstanceKey, ...] = ()
 
 
-class Unregister(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class Unregister(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=3):
     keys: tuple[InstanceKey, ...]
 
 
-class Announce(msgspec.Struct, frozen=True, array_like=True, tag=4):
+class Announce(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=4):
     """A member tells the cluster where its HTTP side is. Not a change of the registry: no revision."""
 
     member: Member
@@ -57,7 +57,7 @@ class RequestId(NamedTuple):
     """8 bytes over the request as the client sent it; tells a retry from a reuse of the id."""
 
 
-class Proposal(msgspec.Struct, frozen=True, array_like=True):
+class Proposal(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
     """A command with the identity that makes it apply once.
 
     ``(origin, incarnation, seq)``: the node that took it, that node's start (grows with every start), and a number
@@ -72,7 +72,7 @@ class Proposal(msgspec.Struct, frozen=True, array_like=True):
     command: Command
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
     """One log entry: the lease clock's stamp and the proposals, in order. With no proposals it is a clock step."""
 
     clock_ms: int

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
+
+import msgspec
 
 from artemis.model import InstanceKey
 
@@ -33,7 +34,7 @@ _QUEUE_SLACK = 1024
 """Queued times of dropped leases that are tolerated before the queue is rebuilt."""
 
 
-class Grant(NamedTuple):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """What does not change while a lease lives."""
 
     key: InstanceKey

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 
-class Registered(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Registered(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=1):
     """``revision`` is the cluster revision after the command; ``lease_ids`` and ``created`` follow the order asked."""
 
     revision: int
@@ -15,7 +15,7 @@ class Registered(msgspec.Struct, frozen=True, array_like=True, tag=1):
     created: tuple[bool, ...]
 
 
-class Renewed(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class Renewed(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=2):
     """Positions (in the command) of the leases and keys that do not exist. All others run anew."""
 
     revision: int
@@ -23,19 +23,19 @@ class Renewed(msgspec.Struct, frozen=True, array_like=True, tag=2):
     missing_keys: tuple[int, ...] = ()
 
 
-class Unregistered(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class Unregistered(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=3):
     revision: int
     existed: tuple[bool, ...]
 
 
-class Announced(msgspec.Struct, frozen=True, array_like=True, tag=4):
+class Announced(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=4):
     revision: int
 
 
 RefusalReason = Literal["expired", "request-id-reused", "superseded"]
 
 
-class Refused(msgspec.Struct, frozen=True, array_like=True, tag=5):
+class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=5):
     """Definitely not applied, and never will be.
 
     ``expired``: its time budget passed before it was ordered. ``request-id-reused``: the id names another request.

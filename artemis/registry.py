@@ -25,7 +25,7 @@ from artemis.commands import Announce, Command, Entry, Proposal, Register, Renew
 from artemis.leases import Grant, LeaseTable
 from artemis.model import Change, ChangeType, Compacted, Instance, InstanceKey, Member, Record, key_of
 from artemis.outcomes import Announced, Outcome, Refused, Registered, Renewed, Unregistered
-from artemis.services import ServiceCopy, ServiceIndex, ServiceView
+from artemis.services import FrozenServices, ServiceIndex, ServiceView
 from artemis.sessions import Remembered, RequestWindow, Session
 
 
@@ -54,7 +54,7 @@ class FrozenState(NamedTuple):
     clock_ms: int
     next_lease_id: int
     digest: int
-    services: list[ServiceCopy]
+    services: FrozenServices
     grants: dict[int, Grant]
     deadlines_ms: dict[int, int]
     changes_oldest: int
@@ -281,7 +281,7 @@ class Registry:
             clock_ms=self.clock_ms,
             next_lease_id=self._next_lease_id,
             digest=self.digest,
-            services=self._index.copies(),
+            services=self._index.freeze(),
             grants=grants,
             deadlines_ms=deadlines_ms,
             changes_oldest=self._ring.oldest,
@@ -303,7 +303,7 @@ class Registry:
         registry.revision = state.revision
         registry.clock_ms = state.clock_ms
         registry._next_lease_id = state.next_lease_id
-        registry._index = ServiceIndex(state.services)
+        registry._index = ServiceIndex.thaw(state.services, {id: grant.key for id, grant in state.grants.items()})
         registry._leases = LeaseTable(state.grants, state.deadlines_ms)
         registry._ring = ChangeRing(limits.changes_max, limits.change_bytes_max, state.changes_oldest, state.changes)
         registry._sessions = state.sessions
@@ -320,11 +320,6 @@ class Registry:
     __hash__ = None  # type: ignore[assignment]
 
     def _ordered(self) -> tuple[object, ...]:
-        """The frozen state with the orders that readers see made comparable; a dict's ``==`` ignores its order."""
+        """The frozen state and the orders of those dicts that have a defined one: ``==`` of dicts ignores it."""
         state = self.freeze()
-        return (
-            state._replace(services=[]),
-            [(service.service_id, service.revision, list(service.by_key.items())) for service in state.services],
-            list(state.members),
-            list(state.requests),
-        )
+        return (*state, list(state.members), list(state.requests))

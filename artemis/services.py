@@ -7,24 +7,32 @@ every node lists alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from zlib import crc32
 
 import msgspec
 
-from artemis.model import InstanceKey, Record, canonical, key_of
+from artemis.model import InstanceKey, Record, canonical
 
 _DIGEST_MASK = 2**64 - 1
 _encoder = msgspec.msgpack.Encoder()
 
 
-class ServiceCopy(NamedTuple):
-    """A service at one moment; ``by_key`` is in the service's order and belongs to the copy."""
+class FrozenServices(msgspec.Struct, frozen=True):
+    """Every service at one moment, as parallel lists: ten thousand small copies would cost more than the references
+    in them. ``records`` holds ``sizes[0]`` records of the first service, then ``sizes[1]`` of the second, and so on."""
 
-    service_id: str
-    revision: int
-    by_key: dict[InstanceKey, Record]
+    ids: list[str]
+    revisions: list[int]
+    sizes: list[int]
+    records: list[Record]
+
+    def each(self) -> Iterator[tuple[str, int, list[Record]]]:
+        """(service id as registered, revision, records) of each service."""
+        records = iter(self.records)
+        for service_id, revision, size in zip(self.ids, self.revisions, self.sizes, strict=True):
+            yield service_id, revision, list(islice(records, size))
 
 
 class ServiceView:
@@ -32,10 +40,11 @@ class ServiceView:
 
     __slots__ = ("_by_key", "_revision", "_service_id")
 
-    def __init__(self, service_id: str) -> None:
+    def __init__(self, service_id: str, revision: int, by_key: dict[InstanceKey, Record]) -> None:
+        """Takes over ``by_key``."""
         self._service_id = service_id
-        self._revision = 0
-        self._by_key: dict[InstanceKey, Record] = {}
+        self._revision = revision
+        self._by_key = by_key
 
     @property
     def service_id(self) -> str:
@@ -56,29 +65,6 @@ class ServiceView:
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def put(self, key: InstanceKey, record: Record) -> None:
-        self._service_id = record.instance.service_id
-        self._revision = record.revision
-        self._by_key[key] = record
-
-    def remove(self, key: InstanceKey, revision: int) -> None:
-        self._revision = revision
-        del self._by_key[key]
-
-    def find(self, key: InstanceKey) -> Record | None:
-        return self._by_key.get(key)
-
-    def copy(self) -> ServiceCopy:
-        return ServiceCopy(self._service_id, self._revision, self._by_key.copy())
-
-    @classmethod
-    def from_copy(cls, copy: ServiceCopy) -> ServiceView:
-        """Takes over the copy's dict."""
-        view = cls(copy.service_id)
-        view._revision = copy.revision
-        view._by_key = copy.by_key
-        return view
-
 
 class ServiceIndex:
     """Records by service and key, with their number and a digest of all of them.
@@ -87,18 +73,12 @@ class ServiceIndex:
     records does not enter. It finds states that differ by accident; it is no defence against an author of collisions.
     """
 
-    __slots__ = ("_instance_count", "_services", "digest")
+    __slots__ = ("_digest", "_instance_count", "_services")
 
-    def __init__(self, copies: Iterable[ServiceCopy] = ()) -> None:
-        """Takes over the dicts of ``copies``."""
+    def __init__(self) -> None:
         self._services: dict[str, ServiceView] = {}
         self._instance_count = 0
-        self.digest = 0
-        for copy in copies:
-            self._services[canonical(copy.service_id)] = ServiceView.from_copy(copy)
-            self._instance_count += len(copy.by_key)
-            self.digest += sum(map(record_checksum, copy.by_key.values()))
-        self.digest &= _DIGEST_MASK
+        self._digest = 0
 
     def __len__(self) -> int:
         """Number of services."""
@@ -108,9 +88,13 @@ class ServiceIndex:
     def instance_count(self) -> int:
         return self._instance_count
 
+    @property
+    def digest(self) -> int:
+        return self._digest & _DIGEST_MASK
+
     def find(self, key: InstanceKey) -> Record | None:
         service = self._services.get(key.service_id)
-        return None if service is None else service.find(key)
+        return None if service is None else service._by_key.get(key)
 
     def service(self, service_id: str) -> ServiceView | None:
         return self._services.get(canonical(service_id))
@@ -122,32 +106,51 @@ class ServiceIndex:
         """Store ``record`` under ``key``, where ``replaced`` stands now."""
         service = self._services.get(key.service_id)
         if service is None:
-            service = self._services[key.service_id] = ServiceView(record.instance.service_id)
-        service.put(key, record)
+            by_key = {key: record}
+            self._services[key.service_id] = ServiceView(record.instance.service_id, record.revision, by_key)
+        else:
+            service._service_id = record.instance.service_id
+            service._revision = record.revision
+            service._by_key[key] = record
+        self._digest += record_checksum(record)
         if replaced is None:
             self._instance_count += 1
-            self.digest = (self.digest + record_checksum(record)) & _DIGEST_MASK
         else:
-            self.digest = (self.digest + record_checksum(record) - record_checksum(replaced)) & _DIGEST_MASK
+            self._digest -= record_checksum(replaced)
 
     def remove(self, key: InstanceKey, record: Record, revision: int) -> None:
         """Take out ``record``, which stands under ``key``. A service without instances goes with its last one."""
         service = self._services[key.service_id]
-        service.remove(key, revision)
-        if not len(service):
+        service._revision = revision
+        del service._by_key[key]
+        if not service._by_key:
             del self._services[key.service_id]
         self._instance_count -= 1
-        self.digest = (self.digest - record_checksum(record)) & _DIGEST_MASK
+        self._digest -= record_checksum(record)
 
-    def copies(self) -> list[ServiceCopy]:
-        return [service.copy() for service in self._services.values()]
+    def freeze(self) -> FrozenServices:
+        """A copy that later writes do not touch."""
+        frozen = FrozenServices([], [], [], [])
+        ids, revisions, sizes, records = frozen.ids, frozen.revisions, frozen.sizes, frozen.records
+        for service in self._services.values():
+            ids.append(service._service_id)
+            revisions.append(service._revision)
+            sizes.append(len(service._by_key))
+            records.extend(service._by_key.values())
+        return frozen
+
+    @classmethod
+    def thaw(cls, frozen: FrozenServices, keys: Mapping[int, InstanceKey]) -> ServiceIndex:
+        """An index with these services; ``keys`` by lease id. The digest is computed from the records."""
+        index = cls()
+        for service_id, revision, records in frozen.each():
+            by_key = {keys[record.lease_id]: record for record in records}
+            index._services[canonical(service_id)] = ServiceView(service_id, revision, by_key)
+        index._instance_count = len(frozen.records)
+        index._digest = sum(map(record_checksum, frozen.records))
+        return index
 
 
 def record_checksum(record: Record) -> int:
     """Over the encoded instance, its lease id and its revision."""
     return crc32(_encoder.encode(record))
-
-
-def keyed(records: Iterable[Record]) -> dict[InstanceKey, Record]:
-    """Records of one service by key, in the order given."""
-    return {key_of(record.instance): record for record in records}

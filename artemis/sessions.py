@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
+
 from artemis.commands import RequestId
 from artemis.outcomes import Outcome, Refused
 
@@ -18,7 +20,7 @@ class Session(NamedTuple):
     seq: int
 
 
-class Remembered(NamedTuple):
+class Remembered(msgspec.Struct, frozen=True, gc=False):
     """The outcome of a request id and the lease time at which it was applied."""
 
     fingerprint: bytes

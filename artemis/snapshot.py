@@ -20,10 +20,10 @@ import msgspec
 
 from artemis.errors import DataDamaged
 from artemis.leases import Grant
-from artemis.model import Change, Instance, InstanceKey, Member, Record, key_of
+from artemis.model import Change, Instance, Member, Record, key_of
 from artemis.outcomes import Outcome
 from artemis.registry import FrozenState, Registry, StateLimits
-from artemis.services import ServiceCopy
+from artemis.services import FrozenServices
 from artemis.sessions import Remembered, Session
 
 SNAPSHOT_FORMAT = 1
@@ -114,14 +114,9 @@ def decode(data: bytes) -> Registry:
     if blake2b(body, digest_size=_CHECKSUM_BYTES).digest() != data[-_CHECKSUM_BYTES:]:
         raise DataDamaged("snapshot: checksum does not match")
     try:
-        state = _read_state(_RowReader(body, len(MAGIC)))
+        return _read(_RowReader(body, len(MAGIC)))
     except (msgspec.DecodeError, ValueError) as exc:
         raise DataDamaged(f"snapshot: {exc}") from exc
-    expected = state.digest
-    registry = Registry.thaw(state)
-    if registry.digest != expected:
-        raise DataDamaged(f"snapshot: digest of its records is {registry.digest:016x}, should be {expected:016x}")
-    return registry
 
 
 def _rows(frozen: FrozenState) -> Iterator[msgspec.Struct]:
@@ -133,16 +128,16 @@ def _rows(frozen: FrozenState) -> Iterator[msgspec.Struct]:
         next_lease_id=frozen.next_lease_id,
         digest=frozen.digest,
         changes_oldest=frozen.changes_oldest,
-        service_count=len(frozen.services),
+        service_count=len(frozen.services.ids),
         change_count=len(frozen.changes),
         request_count=len(frozen.requests),
         # By name: two nodes may have heard of origins in the same order, but nothing needs to depend on it.
         sessions=dict(sorted(frozen.sessions.items())),
         members=list(frozen.members.values()),
     )
-    for service in frozen.services:
-        yield ServiceRow(service.service_id, service.revision, len(service.by_key))
-        for record in service.by_key.values():
+    for service_id, revision, records in frozen.services.each():
+        yield ServiceRow(service_id, revision, len(records))
+        for record in records:
             lease_id = record.lease_id
             ttl_ms = frozen.grants[lease_id].ttl_ms
             yield RecordRow(record.instance, lease_id, record.revision, ttl_ms, frozen.deadlines_ms[lease_id])
@@ -173,19 +168,20 @@ class _RowReader:
             raise DataDamaged(f"snapshot: {len(self._body) - self._offset} bytes after its last row")
 
 
-def _read_state(rows: _RowReader) -> FrozenState:
+def _read(rows: _RowReader) -> Registry:
     head = rows.next(_head_decoder)
     grants: dict[int, Grant] = {}
     deadlines_ms: dict[int, int] = {}
-    services = [_read_service(rows, grants, deadlines_ms) for _ in range(head.service_count)]
+    services = FrozenServices([], [], [], [])
+    for _ in range(head.service_count):
+        _read_service(rows, services, grants, deadlines_ms)
     changes = tuple(rows.next(_change_decoder) for _ in range(head.change_count))
     requests: dict[str, Remembered] = {}
     for _ in range(head.request_count):
         row = rows.next(_request_decoder)
         requests[row.id] = Remembered(row.fingerprint, row.clock_ms, row.outcome)
     rows.finish()
-    _check_lengths(head, services, grants, requests)
-    return FrozenState(
+    state = FrozenState(
         limits=head.limits,
         applied_index=head.applied_index,
         revision=head.revision,
@@ -201,29 +197,36 @@ def _read_state(rows: _RowReader) -> FrozenState:
         members={member.node_id: member for member in head.members},
         requests=requests,
     )
+    registry = Registry.thaw(state)
+    _check_consistency(head, registry)
+    return registry
 
 
-def _read_service(rows: _RowReader, grants: dict[int, Grant], deadlines_ms: dict[int, int]) -> ServiceCopy:
+def _read_service(
+    rows: _RowReader, services: FrozenServices, grants: dict[int, Grant], deadlines_ms: dict[int, int]
+) -> None:
     service = rows.next(_service_decoder)
-    by_key: dict[InstanceKey, Record] = {}
+    services.ids.append(service.service_id)
+    services.revisions.append(service.revision)
+    services.sizes.append(service.record_count)
     for _ in range(service.record_count):
         row = rows.next(_record_decoder)
-        key = key_of(row.instance)
-        by_key[key] = Record(row.instance, row.lease_id, row.revision)
-        grants[row.lease_id] = Grant(key, row.ttl_ms)
+        services.records.append(Record(row.instance, row.lease_id, row.revision))
+        grants[row.lease_id] = Grant(key_of(row.instance), row.ttl_ms)
         deadlines_ms[row.lease_id] = row.deadline_ms
-    if len(by_key) != service.record_count:
-        raise DataDamaged(f"snapshot: service {service.service_id!r} holds an instance twice")
-    return ServiceCopy(service.service_id, service.revision, by_key)
 
 
-def _check_lengths(
-    head: Head, services: list[ServiceCopy], grants: dict[int, Grant], requests: dict[str, Remembered]
-) -> None:
+def _check_consistency(head: Head, registry: Registry) -> None:
     """What the writer never does, so that a fault of it is found here and not by a later ``KeyError`` in ``apply``."""
-    if len(grants) != sum(len(service.by_key) for service in services):
+    if registry.digest != head.digest:
+        raise DataDamaged(
+            f"snapshot: digest of its records is {registry.digest:016x}, its head says {head.digest:016x}"
+        )
+    if registry.lease_count != registry.instance_count:
         raise DataDamaged("snapshot: two records share a lease")
-    if len(requests) != head.request_count:
-        raise DataDamaged("snapshot: holds a request id twice")
+    if sum(len(service) for service in registry.services()) != registry.instance_count:
+        raise DataDamaged("snapshot: holds an instance twice")
+    if registry.service_count != head.service_count:
+        raise DataDamaged("snapshot: holds a service twice")
     if head.changes_oldest + head.change_count != head.revision:
         raise DataDamaged("snapshot: its changes do not end at its revision")
