@@ -1,0 +1,98 @@
+"""Answers and their headers.
+
+Every answer of the registry, discovery and cluster planes says which state it was computed from and by whom. The
+headers of one node change only with its term and leader, so all but four of them are ready-made tuples.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import orjson
+
+from artemis.api.faults import Headers, HttpFault
+from artemis.api.ports import ReplicatedRegistry
+from artemis.api.settings import Consistency
+from artemis.consensus.status import NodeStatus
+
+CORS: Headers = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"*"),
+    (b"access-control-allow-credentials", b"true"),
+]
+JSON: Headers = [(b"content-type", b"application/json"), *CORS]
+
+NOT_APPLIED: Headers = [(b"x-artemis-outcome", b"not-applied")]
+UNKNOWN: Headers = [(b"x-artemis-outcome", b"unknown")]
+
+LEVELS: dict[Consistency | None, tuple[bytes, bytes]] = {
+    "linearizable": (b"x-artemis-consistency", b"linearizable"),
+    "session": (b"x-artemis-consistency", b"session"),
+    "stale": (b"x-artemis-consistency", b"stale"),
+    # The answer holds no data: nothing was read.
+    None: (b"x-artemis-consistency", b"none"),
+}
+
+
+class Answer(NamedTuple):
+    """HTTP 200. ``outcome`` is the code counted by the metrics."""
+
+    body: bytes
+    outcome: str
+    status: NodeStatus
+    revision: int
+    """Of the state the body was computed from."""
+    consistency: Consistency | None = None
+    """The level really given; None when nothing was read."""
+    headers: Headers = []  # noqa: RUF012  never changed, only joined
+
+
+class Heads:
+    """Makes header lists for one node."""
+
+    def __init__(self, node: ReplicatedRegistry) -> None:
+        self._node = node
+        self._seen: tuple[int, str | None, bool] | None = None
+        self._constant: Headers = []
+
+    def of(self, answer: Answer) -> Headers:
+        status = answer.status
+        seen = (status.term, status.leader_id, status.known_leader)
+        if seen != self._seen:
+            self._constant = _constant(status)
+            self._seen = seen
+        return [
+            *self._constant,
+            (b"content-length", b"%d" % len(answer.body)),
+            (b"x-artemis-revision", b"%d" % answer.revision),
+            (b"x-artemis-apply-lag-ms", b"%d" % status.apply_lag_ms),
+            LEVELS[answer.consistency],
+            *answer.headers,
+        ]
+
+    def of_fault(self, body: bytes, headers: Headers) -> Headers:
+        """For an answer that no handler made: the state is named as it is now."""
+        answer = Answer(body, "", self._node.status(), self._node.registry.revision, None, headers)
+        return self.of(answer)
+
+
+def _constant(status: NodeStatus) -> Headers:
+    return [
+        *JSON,
+        (b"x-artemis-term", b"%d" % status.term),
+        (b"x-artemis-node", status.node_id.encode()),
+        (b"x-artemis-leader", (status.leader_id or "").encode()),
+        (b"x-artemis-known-leader", b"true" if status.known_leader else b"false"),
+    ]
+
+
+def fault_body(fault: HttpFault, path: str, now_ms: int) -> bytes:
+    return orjson.dumps(
+        {
+            "timestamp": now_ms,
+            "status": fault.status.value,
+            "error": fault.status.phrase,
+            "message": fault.message,
+            "path": path,
+        }
+    )

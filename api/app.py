@@ -1,0 +1,188 @@
+"""The ASGI application of one node.
+
+Requests of the registry, discovery and cluster planes find their handler in one dictionary and run in the server's own
+task, without middleware: routing must not cost more than the work. Everything else (operations, unknown paths) goes to
+a Starlette application behind it.
+
+An exception no handler foresaw is answered with HTTP 500 and raised again, so that the server logs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from time import perf_counter
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.process_collector import ProcessCollector
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from artemis.api.answers import CORS, JSON, NOT_APPLIED, UNKNOWN, Answer, Heads, fault_body
+from artemis.api.cluster_routes import ClusterRoutes
+from artemis.api.discovery_routes import DiscoveryRoutes
+from artemis.api.faults import ClientGone, Headers, HttpFault
+from artemis.api.metrics import HttpMetrics, NodeMetrics
+from artemis.api.operations import operation_routes
+from artemis.api.ports import ReplicatedRegistry
+from artemis.api.registry_routes import RegistryRoutes
+from artemis.api.requests import Request
+from artemis.api.serving import Serving
+from artemis.api.settings import HttpSettings
+
+Handler = Callable[[Request], Awaitable[Answer]]
+
+WRITES = frozenset(("register", "heartbeat", "unregister"))
+PREFLIGHT_AGE_S = 3600
+
+
+class Endpoint(NamedTuple):
+    """One path: which operation it is, its handlers by method, and how it answers without a naming hint."""
+
+    operation: str
+    handlers: dict[str, Handler]
+    snake_default: bool
+
+
+def create_app(
+    node: ReplicatedRegistry,
+    settings: HttpSettings,
+    *,
+    now_ms: Callable[[], int],
+    metrics: CollectorRegistry | None = None,
+) -> ASGIApp:
+    """The application for ``node``. ``now_ms``: wall clock, used only to date what is shown to people.
+
+    ``metrics``: where to register; other parts of the process may add their own collectors to it.
+    """
+    return Application(Serving(node, settings, now_ms), metrics or CollectorRegistry())
+
+
+class Application:
+    """See ``create_app``."""
+
+    def __init__(self, serving: Serving, registry: CollectorRegistry) -> None:
+        self._now_ms = serving.now_ms
+        self._heads = Heads(serving.node)
+        self._metrics = HttpMetrics()
+        registry.register(self._metrics)
+        registry.register(NodeMetrics(serving.node, lambda: serving.services.size_bytes))
+        ProcessCollector(registry=registry)
+        self._endpoints = _endpoints(serving)
+        self._others = Starlette(
+            routes=operation_routes(serving.node, registry), exception_handlers={HTTPException: self._on_http_exception}
+        )
+        self._others.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._others(scope, receive, send)
+            return
+        endpoint = self._endpoints.get(scope["path"])
+        if scope["method"] == "OPTIONS":
+            await _respond(send, HTTPStatus.OK, _preflight(scope), b"")
+        elif endpoint is None:
+            await self._others(scope, receive, send)
+        else:
+            await self._serve(endpoint, scope, receive, send)
+
+    async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        outcome = "internal-error"
+        try:
+            handler = endpoint.handlers.get(scope["method"])
+            if handler is None:
+                raise _wrong_method(scope["method"], endpoint)
+            request = Request(scope, receive, snake_default=endpoint.snake_default)
+            request.check_accept()
+            answer = await handler(request)
+            outcome = answer.outcome
+            await send({"type": "http.response.start", "status": 200, "headers": self._heads.of(answer)})
+            await send({"type": "http.response.body", "body": answer.body})
+        except HttpFault as fault:
+            outcome = f"http-{fault.status.value}"
+            await self._respond_fault(endpoint, scope, send, fault, NOT_APPLIED)
+        except ClientGone:
+            outcome = "client-gone"
+        except Exception:
+            if outcome == "internal-error":
+                unforeseen = HttpFault(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of this node; its log says more")
+                await self._respond_fault(endpoint, scope, send, unforeseen, UNKNOWN)
+            raise
+        finally:
+            self._metrics.observe(endpoint.operation, outcome, perf_counter() - started)
+
+    async def _respond_fault(
+        self, endpoint: Endpoint, scope: Scope, send: Send, fault: HttpFault, outcome: Headers
+    ) -> None:
+        body = fault_body(fault, scope["path"], self._now_ms())
+        headers = fault.headers + outcome if endpoint.operation in WRITES else fault.headers
+        await _respond(send, fault.status, self._heads.of_fault(body, headers), body)
+
+    async def _on_http_exception(self, request: StarletteRequest, exc: Exception) -> Response:
+        """404 and 405 of paths that are not in the table. Starlette calls it for ``HTTPException`` only."""
+        status = HTTPStatus(exc.status_code) if isinstance(exc, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
+        path = request.url.path
+        message = f"{request.method} {path}: {status.phrase.lower()}"
+        if status is HTTPStatus.NOT_FOUND:
+            message = f"{path}: there is no such path; the API is under /artemis/api/ and /api/"
+        headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
+        response = Response(fault_body(HttpFault(status, message), path, self._now_ms()), status.value, headers)
+        response.raw_headers.extend(JSON)
+        return response
+
+
+def _endpoints(serving: Serving) -> dict[str, Endpoint]:
+    registry = RegistryRoutes(serving)
+    discovery = DiscoveryRoutes(serving)
+    cluster = ClusterRoutes(serving)
+    nodes: dict[str, Handler] = {"POST": cluster.up_nodes, "GET": cluster.get_up_nodes}
+    table: dict[str, tuple[str, dict[str, Handler]]] = {
+        "registry/register": ("register", {"POST": registry.register}),
+        "registry/heartbeat": ("heartbeat", {"POST": registry.heartbeat}),
+        "registry/unregister": ("unregister", {"POST": registry.unregister}),
+        "discovery/lookup": ("lookup", {"POST": discovery.lookup}),
+        "discovery/service": ("service", {"POST": discovery.service, "GET": discovery.get_service}),
+        "discovery/services": ("services", {"POST": discovery.services, "GET": discovery.get_services}),
+        "discovery/services-delta": ("delta", {"POST": discovery.delta}),
+        "cluster/up-registry-nodes": ("nodes", nodes),
+        "cluster/up-discovery-nodes": ("nodes", nodes),
+    }
+    settings = serving.settings
+    return {
+        f"{context}/api/{path}{suffix}": Endpoint(operation, handlers, context == "" and settings.snake_default)
+        for path, (operation, handlers) in table.items()
+        for context in ("/artemis", *settings.contexts, "")
+        for suffix in ("", ".json")
+    }
+
+
+def _wrong_method(method: str, endpoint: Endpoint) -> HttpFault:
+    allowed = ", ".join((*sorted(endpoint.handlers), "OPTIONS"))
+    return HttpFault(
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        f"method: {allowed} are allowed here, not {method}",
+        headers=[(b"allow", allowed.encode())],
+    )
+
+
+def _preflight(scope: Scope) -> Headers:
+    """What a browser asks before a cross-origin request: all of it is allowed (``java-http.md`` 1.3)."""
+    asked = dict(scope["headers"])
+    headers = [*CORS, (b"access-control-max-age", b"%d" % PREFLIGHT_AGE_S), (b"content-length", b"0")]
+    for question, answer in (
+        (b"access-control-request-method", b"access-control-allow-methods"),
+        (b"access-control-request-headers", b"access-control-allow-headers"),
+    ):
+        if question in asked:
+            headers.append((answer, asked[question]))
+    return headers
+
+
+async def _respond(send: Send, status: HTTPStatus, headers: Headers, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

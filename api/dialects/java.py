@@ -1,0 +1,168 @@
+"""camelCase, nulls written, keys sorted: ``java-http.md`` sections 2 to 4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import orjson
+
+from artemis.api.dialects import Code, FailedInstance, Kind, changes_by_service
+from artemis.api.dialects.shapes import SentInstance, SentKey
+from artemis.model import Change, Instance, Member
+
+_STATUS = {"success": "success", "partial_fail": "partial_fail"}
+_SUCCESS = b'"responseStatus":{"errorCode":"success","message":"","status":"success"}'
+_WRITTEN = b'{"failedInstances":null,' + _SUCCESS + b"}"
+
+_EMPTY_PAYLOAD: dict[Kind, dict[str, object]] = {
+    "register": {"failedInstances": None},
+    "heartbeat": {"failedInstances": None},
+    "unregister": {"failedInstances": None},
+    "lookup": {"services": None},
+    "service": {"service": None},
+    "services": {"services": None, "version": 0},
+    "delta": {"delta": None, "version": 0},
+    "nodes": {"nodes": None},
+}
+
+
+class Java:
+    """See ``Dialect``."""
+
+    name: Literal["java", "snake"] = "java"
+    unknown_service_is_fault = False
+    empty_write_is_fault = True
+
+    def failed(self, kind: Kind, code: Code, message: str) -> bytes:
+        return _dump({**_EMPTY_PAYLOAD[kind], "responseStatus": _status(code, message)})
+
+    def written(
+        self, kind: Kind, instances: Sequence[FailedInstance], keys: Sequence[SentKey], *, by_key: bool
+    ) -> bytes:
+        if not instances and not keys:
+            return _WRITTEN
+        answer: dict[str, object] = {
+            "failedInstances": [
+                {
+                    "errorCode": failure.code,
+                    "errorMessage": f"{instance_text(failure.instance)}: {failure.message}",
+                    "instance": instance_fields(failure.instance),
+                }
+                for failure in instances
+            ]
+            or None,
+            "responseStatus": _status("partial_fail", ""),
+        }
+        if by_key:
+            answer["failedInstanceKeys"] = [_key_fields(key) for key in keys]
+            answer["responseStatus"] = {
+                "errorCode": "bad-request",
+                "errorMessage": "Some heartbeats failed",
+                "message": "Some heartbeats failed",
+                "status": "partial_fail",
+            }
+        return _dump(answer)
+
+    def service(self, service_id: str, instances: Iterable[Instance]) -> bytes:
+        return _dump(
+            {
+                "instances": [instance_fields(instance) for instance in instances],
+                "logicInstances": None,
+                "metadata": None,
+                "routeRules": None,
+                "serviceId": service_id,
+            }
+        )
+
+    listed_service = service
+
+    def unknown_service(self, service_id: str) -> bytes:
+        return _dump(
+            {
+                "instances": None,
+                "logicInstances": None,
+                "metadata": None,
+                "routeRules": None,
+                "serviceId": service_id,
+            }
+        )
+
+    def found(self, service: bytes) -> bytes:
+        return b'{%b,"service":%b}' % (_SUCCESS, service)
+
+    def looked_up(self, services: Sequence[bytes]) -> bytes:
+        return b'{%b,"services":[%b]}' % (_SUCCESS, b",".join(services))
+
+    def listed(self, services: Sequence[bytes], version: int) -> bytes:
+        return b'{%b,"services":[%b],"version":%d}' % (_SUCCESS, b",".join(services), version)
+
+    def changed(self, changes: Sequence[Change], version: int, epoch_offset_ms: int) -> bytes:
+        delta = {
+            service_id: [
+                {
+                    "changeTime": change.clock_ms + epoch_offset_ms,
+                    "changeType": change.type,
+                    "instance": instance_fields(change.instance),
+                }
+                for change in of_service
+            ]
+            for service_id, of_service in changes_by_service(changes).items()
+        }
+        return b'{"delta":%b,%b,"version":%d}' % (_dump(delta), _SUCCESS, version)
+
+    def nodes(self, members: Sequence[Member]) -> bytes:
+        nodes = [
+            {
+                "url": member.url,
+                "zone": {"metadata": None, "regionId": member.region_id, "zoneId": member.zone_id},
+            }
+            for member in members
+        ]
+        return b'{"nodes":%b,%b}' % (_dump(nodes), _SUCCESS)
+
+
+def instance_fields(instance: Instance | SentInstance) -> dict[str, object]:
+    """In alphabetical order, as the earlier servers wrote them."""
+    return {
+        "groupId": instance.group_id,
+        "healthCheckUrl": instance.health_check_url,
+        "instanceId": instance.instance_id,
+        "ip": instance.ip,
+        "machineName": instance.machine_name,
+        "metadata": instance.metadata,
+        "port": instance.port,
+        "protocol": instance.protocol,
+        "regionId": instance.region_id,
+        "serviceId": instance.service_id,
+        "status": instance.status,
+        "url": instance.url,
+        "zoneId": instance.zone_id,
+    }
+
+
+def instance_text(instance: SentInstance) -> str:
+    """``region/zone/service[/group]/instance`` in lower case, as error messages name an instance."""
+    parts = [instance.region_id, instance.zone_id, instance.service_id]
+    if instance.group_id and not instance.group_id.isspace():
+        parts.append(instance.group_id)
+    parts.append(instance.instance_id)
+    return "/".join("null" if part is None else part.lower() for part in parts)
+
+
+def _key_fields(key: SentKey) -> dict[str, object]:
+    return {
+        "groupId": key.group_id,
+        "instanceId": key.instance_id,
+        "regionId": key.region_id,
+        "serviceId": key.service_id,
+        "zoneId": key.zone_id,
+    }
+
+
+def _status(code: Code, message: str) -> dict[str, object]:
+    return {"errorCode": code, "message": message, "status": _STATUS.get(code, "fail")}
+
+
+def _dump(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

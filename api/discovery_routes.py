@@ -1,0 +1,170 @@
+"""lookup, service, services, services-delta: ``java-http.md`` 6, ``rust-http.md`` 1.2.
+
+A look-up is answered from this node's applied state after it is as current as the caller asked; nothing is sent for a
+``stale`` one.
+"""
+
+from __future__ import annotations
+
+from artemis.api.answers import Answer
+from artemis.api.dialects import Code, Dialect, Kind
+from artemis.api.dialects.bodies import PlaceBody, ServiceBody, read_lookup, read_place, read_query, read_service
+from artemis.api.faults import Headers, bad_request
+from artemis.api.options import ReadOptions
+from artemis.api.requests import Request
+from artemis.api.serving import SNAKE, Serving, is_blank
+from artemis.consensus.status import NodeStatus
+from artemis.errors import Unavailable
+from artemis.model import Compacted, canonical
+
+NO_CONFIGS = "Request is null or request.discoveryConfigs is empty."
+NO_CONFIG = "Request is null or request.discoveryConfig is null."
+NO_DELTA = "Delta is not found."
+
+
+class DiscoveryRoutes:
+    """Handlers of the discovery plane. They raise ``HttpFault`` for requests that are not understood."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._node = serving.node
+        self._services = serving.services
+        self._bytes_max = serving.settings.body_bytes_max
+
+    async def lookup(self, request: Request) -> Answer:
+        """Several services in one answer, all of one revision, in the order asked."""
+        options = self._serving.options.read(request)
+        body = read_lookup(await request.body(self._bytes_max))
+        dialect = self._serving.dialect(body.naming, request)
+        if not body.service_ids:
+            return self._failed("lookup", dialect, "bad-request", NO_CONFIGS)
+        try:
+            status = await self._serving.current(options)
+        except Unavailable as exc:
+            return self._unavailable("lookup", dialect, exc)
+        misplaced = self._serving.misplaced(body.region_id, body.zone_id)
+        if misplaced is not None:
+            return self._failed("lookup", dialect, "no-permission", misplaced)
+        registry = self._node.registry
+        fragments: list[bytes] = []
+        for service_id in body.service_ids:
+            if service_id is None or is_blank(service_id):
+                continue
+            service = registry.service(service_id)
+            fragments.append(
+                dialect.unknown_service(service_id) if service is None else self._services.one(dialect.service, service)
+            )
+        return Answer(dialect.looked_up(fragments), "success", status, registry.revision, options.consistency)
+
+    async def service(self, request: Request) -> Answer:
+        options = self._serving.options.read(request)
+        return await self._service(request, read_service(await request.body(self._bytes_max)), options)
+
+    async def get_service(self, request: Request) -> Answer:
+        """``?serviceId=…``, else HTTP 400."""
+        options = self._serving.options.read(request)
+        body = read_query(request.query)
+        if body.service_id is None:
+            raise bad_request("serviceId: a query parameter serviceId (or service_id) is required")
+        return await self._service(request, body, options)
+
+    async def _service(self, request: Request, body: ServiceBody, options: ReadOptions) -> Answer:
+        dialect = self._serving.dialect(body.naming, request)
+        service_id = body.service_id
+        if service_id is None or is_blank(service_id):
+            return self._failed("service", dialect, "bad-request", NO_CONFIG)
+        try:
+            status = await self._serving.current(options)
+        except Unavailable as exc:
+            return self._unavailable("service", dialect, exc)
+        misplaced = self._serving.misplaced(body.region_id, body.zone_id)
+        if misplaced is not None:
+            return self._failed("service", dialect, "no-permission", misplaced)
+        registry = self._node.registry
+        service = registry.service(service_id)
+        outcome: Code = "success"
+        if service is not None:
+            answer = dialect.found(self._services.one(dialect.service, service))
+        elif dialect.unknown_service_is_fault:
+            outcome = "bad-request"
+            answer = dialect.failed("service", outcome, f"Service not found: {canonical(service_id)}")
+        else:
+            answer = dialect.found(dialect.unknown_service(service_id))
+        return Answer(answer, outcome, status, registry.revision, options.consistency)
+
+    async def services(self, request: Request) -> Answer:
+        options = self._serving.options.read(request)
+        return await self._list(request, read_place(await request.body(self._bytes_max)), options)
+
+    async def get_services(self, request: Request) -> Answer:
+        options = self._serving.options.read(request)
+        body = read_query(request.query)
+        return await self._list(request, PlaceBody(body.region_id, body.zone_id, 0, body.naming), options)
+
+    async def _list(self, request: Request, body: PlaceBody, options: ReadOptions) -> Answer:
+        """Every service of one revision. Region and zone of the request are ignored, as the contract has it."""
+        dialect = self._serving.dialect(body.naming, request)
+        try:
+            status = await self._serving.current(options)
+        except Unavailable as exc:
+            return self._unavailable("services", dialect, exc)
+        registry = self._node.registry
+        revision = registry.revision
+        fragments = await self._services.many(dialect.listed_service, registry.services())
+        return Answer(dialect.listed(fragments, revision), "success", status, revision, options.consistency)
+
+    async def delta(self, request: Request) -> Answer:
+        """What changed after ``version``, in order; ``version`` of the answer is where to go on."""
+        options = self._serving.options.read(request)
+        body = read_place(await request.body(self._bytes_max))
+        dialect = self._serving.dialect(body.naming, request)
+        if options.consistency == "session" and body.version > options.min_revision:
+            # The version names a state the caller has seen, so the answer must not be older.
+            options = options._replace(min_revision=body.version)
+        try:
+            status = await self._serving.current(options)
+        except Unavailable as exc:
+            return self._unavailable("delta", dialect, exc)
+        registry = self._node.registry
+        revision = registry.revision
+        if body.version > revision:
+            return self._beyond(dialect, status, options, body.version, revision)
+        changes = registry.changes_since(max(body.version, 0))
+        if isinstance(changes, Compacted) or body.version <= 0:
+            oldest = changes.oldest if isinstance(changes, Compacted) else 0
+            return Answer(
+                dialect.failed("delta", "data-not-found", NO_DELTA),
+                "data-not-found",
+                status,
+                revision,
+                options.consistency,
+                [(b"x-artemis-compacted", b"%d" % oldest)],
+            )
+        # The lease clock counts from the cluster's beginning; the newest stamp was set about now.
+        epoch_offset_ms = self._serving.now_ms() - registry.clock_ms
+        answer = dialect.changed(changes, revision, epoch_offset_ms)
+        return Answer(answer, "success", status, revision, options.consistency)
+
+    def _beyond(
+        self, dialect: Dialect, status: NodeStatus, options: ReadOptions, version: int, revision: int
+    ) -> Answer:
+        if options.consistency == "stale":
+            reason = Unavailable(f"this node has applied revision {revision}, not yet {version}", definite=True)
+            return self._unavailable("delta", dialect, reason)
+        spelled = "version: " if dialect is SNAKE else "request.version: "
+        message = f"{spelled}at most the cluster's revision {revision} is allowed, not {version}"
+        body = dialect.failed("delta", "bad-request", message)
+        return Answer(body, "bad-request", status, revision, options.consistency)
+
+    def _unavailable(self, kind: Kind, dialect: Dialect, exc: Unavailable) -> Answer:
+        return self._failed(kind, dialect, "service-unavailable", self._serving.unavailable("discovery", exc))
+
+    def _failed(self, kind: Kind, dialect: Dialect, code: Code, message: str, headers: Headers | None = None) -> Answer:
+        return Answer(
+            dialect.failed(kind, code, message),
+            code,
+            self._node.status(),
+            self._node.registry.revision,
+            None,
+            headers or [],
+        )

@@ -1,0 +1,137 @@
+"""What a caller may ask of an answer: how current it is, how long it may take, which write it is a retry of.
+
+Each is a header ``x-artemis-…``, or a query parameter of the same meaning (``consistency``, ``min-revision``,
+``max-stale-ms``, ``timeout-ms``, ``request-id``; any case, with ``-``, ``_`` or nothing between the words). The header
+wins. A value outside what is allowed is HTTP 400 that names it: an option misread in silence is a broken promise.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from artemis.api.faults import bad_request, shown
+from artemis.api.requests import (
+    CONSISTENCY,
+    MAX_STALE_MS,
+    MIN_REVISION,
+    REQUEST_ID,
+    TIMEOUT_MS,
+    Request,
+)
+from artemis.api.settings import CONSISTENCIES, Consistency, HttpSettings
+
+INT64_MAX = 2**63 - 1
+REQUEST_ID_CHARACTERS_MAX = 128
+
+_QUERY_NAMES = {
+    "consistency": CONSISTENCY,
+    "minrevision": MIN_REVISION,
+    "maxstalems": MAX_STALE_MS,
+    "timeoutms": TIMEOUT_MS,
+    "requestid": REQUEST_ID,
+}
+
+
+class ReadOptions(NamedTuple):
+    consistency: Consistency
+    min_revision: int
+    """For ``session``: the answer holds at least this revision."""
+    max_stale_ms: int | None
+    """For ``stale``: refuse when the state may be older."""
+    timeout_ms: int
+
+
+class WriteOptions(NamedTuple):
+    request_id: str | None
+    timeout_ms: int
+
+
+class OptionReader:
+    """Reads options against one node's settings."""
+
+    def __init__(self, settings: HttpSettings) -> None:
+        self._timeout_ms_max = settings.request_timeout_ms_max
+        self._timeout_ms = settings.request_timeout_ms
+        self._by_level: dict[bytes, ReadOptions] = {
+            level.encode(): ReadOptions(level, 0, None, settings.request_timeout_ms) for level in CONSISTENCIES
+        }
+        self._read_default = self._by_level[settings.read_consistency_default.encode()]
+        self._write_default = WriteOptions(None, settings.request_timeout_ms)
+
+    def read(self, request: Request) -> ReadOptions:
+        headers = request.headers
+        if not request.scope["query_string"] and not (
+            MIN_REVISION in headers or MAX_STALE_MS in headers or TIMEOUT_MS in headers
+        ):
+            level = headers.get(CONSISTENCY)
+            if level is None:
+                return self._read_default
+            found = self._by_level.get(level)
+            if found is not None:
+                return found
+        given = _given(request)
+        max_stale_ms = _integer(given, MAX_STALE_MS, 0, INT64_MAX)
+        return ReadOptions(
+            self._consistency(given),
+            _integer(given, MIN_REVISION, 0, INT64_MAX) or 0,
+            max_stale_ms,
+            self._timeout(given),
+        )
+
+    def write(self, request: Request) -> WriteOptions:
+        headers = request.headers
+        if not request.scope["query_string"] and not (REQUEST_ID in headers or TIMEOUT_MS in headers):
+            return self._write_default
+        given = _given(request)
+        return WriteOptions(_request_id(given), self._timeout(given))
+
+    def _consistency(self, given: dict[bytes, str]) -> Consistency:
+        value = given.get(CONSISTENCY)
+        if value is None:
+            return self._read_default.consistency
+        for level in CONSISTENCIES:
+            if value.strip().lower() == level:
+                return level
+        raise bad_request(f"{CONSISTENCY.decode()}: one of {', '.join(CONSISTENCIES)} is allowed, not {shown(value)}")
+
+    def _timeout(self, given: dict[bytes, str]) -> int:
+        timeout_ms = _integer(given, TIMEOUT_MS, 1, self._timeout_ms_max)
+        return self._timeout_ms if timeout_ms is None else timeout_ms
+
+
+def _given(request: Request) -> dict[bytes, str]:
+    given: dict[bytes, str] = {}
+    if request.scope["query_string"]:
+        for name, value in request.query:
+            folded = name.lower().replace("-", "").replace("_", "").removeprefix("xartemis")
+            header = _QUERY_NAMES.get(folded)
+            if header is not None:
+                given[header] = value
+    for header in _QUERY_NAMES.values():
+        sent = request.headers.get(header)
+        if sent is not None:
+            given[header] = sent.decode("latin-1")
+    return given
+
+
+def _integer(given: dict[bytes, str], name: bytes, least: int, most: int) -> int | None:
+    text = given.get(name)
+    if text is None:
+        return None
+    digits = text.strip()
+    # At most 19 digits fit 64 bits; longer ones are not worth converting.
+    if digits.isascii() and digits.isdigit() and len(digits) <= 19 and least <= (value := int(digits)) <= most:
+        return value
+    raise bad_request(f"{name.decode()}: an integer from {least} to {most} is allowed, not {shown(text)}")
+
+
+def _request_id(given: dict[bytes, str]) -> str | None:
+    text = given.get(REQUEST_ID)
+    if text is None:
+        return None
+    if 0 < len(text) <= REQUEST_ID_CHARACTERS_MAX and all("!" <= character <= "~" for character in text):
+        return text
+    raise bad_request(
+        f"{REQUEST_ID.decode()}: 1 to {REQUEST_ID_CHARACTERS_MAX} visible ASCII characters are allowed, "
+        f"not {shown(text)}"
+    )

@@ -1,0 +1,107 @@
+"""What all planes share: the node, how current an answer must be, who may be served, how a refusal is worded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from artemis.api.cache import EncodedServices
+from artemis.api.dialects import Dialect
+from artemis.api.dialects.java import Java
+from artemis.api.dialects.reading import Naming
+from artemis.api.dialects.snake import Snake
+from artemis.api.options import OptionReader, ReadOptions
+from artemis.api.ports import ReplicatedRegistry
+from artemis.api.requests import Request
+from artemis.api.settings import HttpSettings
+from artemis.consensus.status import NodeStatus
+from artemis.errors import Unavailable
+
+JAVA: Dialect = Java()
+SNAKE: Dialect = Snake()
+
+Plane = Literal["registry", "discovery"]
+
+
+class Serving:
+    """One node being served."""
+
+    def __init__(self, node: ReplicatedRegistry, settings: HttpSettings, now_ms: Callable[[], int]) -> None:
+        self.node = node
+        self.settings = settings
+        self.options = OptionReader(settings)
+        self.services = EncodedServices(settings.cache_bytes_max)
+        self.now_ms = now_ms
+
+    def dialect(self, naming: Naming | None, request: Request) -> Dialect:
+        """The answer follows the request's spelling; without a hint its path decides."""
+        if naming is None:
+            return SNAKE if request.snake_default else JAVA
+        return SNAKE if naming == "snake" else JAVA
+
+    async def current(self, options: ReadOptions) -> NodeStatus:
+        """Wait until the applied state is as current as asked. Raises ``Unavailable`` when it cannot be.
+
+        The status returned and the registry read next belong together: there is no await between them.
+        """
+        node = self.node
+        if options.consistency == "linearizable":
+            await node.barrier(timeout_ms=options.timeout_ms)
+            return node.status()
+        status = node.status()
+        _require_ready(status)
+        if options.consistency == "session":
+            await node.applied(options.min_revision, timeout_ms=options.timeout_ms)
+            status = node.status()
+            # It may have failed while the request waited.
+            _require_ready(status)
+        elif options.max_stale_ms is not None and status.apply_lag_ms > options.max_stale_ms:
+            raise Unavailable(
+                f"the state of this node may be {status.apply_lag_ms} ms old, x-artemis-max-stale-ms allows "
+                f"{options.max_stale_ms}",
+                definite=True,
+            )
+        return status
+
+    def misplaced(self, region_id: str | None, zone_id: str | None) -> str | None:
+        """Why an instance or a look-up of this region and zone is not for this node (``java-http.md`` 4.2, 6.1)."""
+        settings = self.settings
+        if not settings.any_region and settings.region_id and not _same(region_id, settings.region_id):
+            return (
+                "regionId is not the same as the registry node. "
+                f"regionId: {_or_null(region_id)}, registry node.regionId: {settings.region_id}"
+            )
+        if not settings.any_zone and settings.zone_id and not _same(zone_id, settings.zone_id):
+            return (
+                "zoneId is not the same as the registry node. "
+                f"zoneId: {_or_null(zone_id)}, registry node.zoneId: {settings.zone_id}"
+            )
+        return None
+
+    def unavailable(self, plane: Plane, exc: Unavailable) -> str:
+        """The earlier servers' text (the first word is theirs), then the reason."""
+        status = self.node.status()
+        settings = self.settings
+        reasons = "".join(f"; {reason}" for reason in status.reasons)
+        return (
+            f"Serivce {plane} is not in up state. Current status: {{ node: {_or_null(settings.region_id or None)}/"
+            f"{_or_null(settings.zone_id or None)}/{status.node_id}, status: {'up' if status.ready else 'down'}, "
+            f"known leader: {_or_null(status.leader_id) if status.known_leader else 'null'} }} {exc.message}{reasons}"
+        )
+
+
+def _require_ready(status: NodeStatus) -> None:
+    if not status.ready:
+        raise Unavailable("this node is not ready", definite=True)
+
+
+def _same(sent: str | None, own: str) -> bool:
+    return sent is not None and not is_blank(sent) and sent.lower() == own.lower()
+
+
+def is_blank(text: str | None) -> bool:
+    return not text or text.isspace()
+
+
+def _or_null(text: str | None) -> str:
+    return "null" if text is None else text
