@@ -27,10 +27,10 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 run: $(INSTALLED)  ## a three-node cluster on loopback in the foreground, data under .artemis/
-	@exec $(BIN)/python tools/run.py
+	@exec $(BIN)/python -m tools.run
 
 demo: $(INSTALLED)  ## the story of a killed leader, by itself, on its own ports
-	@exec $(BIN)/python tools/demo.py
+	@exec $(BIN)/python -m tools.demo
 
 test: $(INSTALLED)  ## all tests; choose with ARGS="-k name"
 	$(PYTEST) $(ARGS)
@@ -45,7 +45,7 @@ verify: lint test  ## lint and test
 fix: $(INSTALLED)  ## rewrite what the tools can: format, import order, generated pages
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/python tools/reference.py --write
+	$(BIN)/python -m tools.reference --write
 
 bench: $(INSTALLED)  ## compare with etcd on this machine (needs wrk; etcd if installed)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -205,8 +205,7 @@ class Given:
     shown: str
 
 
-def quote(value: object) -> str:
+def quote(text: str) -> str:
     """A value inside a one-line message."""
-    text = value if isinstance(value, str) else repr(value)
     shown = text if text.isprintable() and text == text.strip() and text else repr(text)
     return shown if len(shown) <= 120 else shown[:117] + "…"

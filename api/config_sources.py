@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from artemis.api.config import ENV_PREFIX, HTTP_DEFAULTS, Config, ConfigError, Given, Setting, quote, settings
+from artemis.api.config import ENV_PREFIX, Config, ConfigError, Given, Setting, quote, settings
 from artemis.api.config_checks import check
-from artemis.api.config_kinds import Address
 
 
 def load(flags: Mapping[str, str | bool], environ: Mapping[str, str], config_file: str | None = None) -> Config:
@@ -39,10 +39,10 @@ def _fill_defaults(values: dict[str, Any]) -> None:
     values.setdefault("raft_listen", None)
     values.setdefault("secret_file", None)
     values.setdefault("data_dir", Path(".artemis") / values["node_id"])
-    listen = values.setdefault("listen", Address("127.0.0.1", 8080))
+    listen = values.get("listen", Config.listen)
     values.setdefault("advertise", f"http://{listen}")
     values.setdefault("peers", {values["node_id"]: listen})
-    values.setdefault("snake_ttl_ms", values.get("default_ttl_ms", HTTP_DEFAULTS.default_ttl_ms))
+    values.setdefault("snake_ttl_ms", values.get("default_ttl_ms", Config.default_ttl_ms))
 
 
 def _read(setting: Setting, value: str, source: str) -> Given:
@@ -94,12 +94,13 @@ def _from_file(path: Path) -> dict[str, Given]:
     given: dict[str, Given] = {}
     for key, value in document.items():
         setting = table.get(key)
+        shown = quote(json.dumps(value, ensure_ascii=False, default=str))  # text keeps its quotes: "5" is not 5
         if setting is None:
-            raise ConfigError(f"{path}: {quote(key)} = {quote(value)}: unknown setting{_similar(key, list(table))}")
+            raise ConfigError(f"{path}: {quote(key)} = {shown}: unknown setting{_similar(key, list(table))}")
         try:
-            given[key] = Given(setting.kind.from_toml(value), str(path), quote(value))
+            given[key] = Given(setting.kind.from_toml(value), str(path), shown)
         except ValueError as exc:
-            raise ConfigError(f"{path}: {key} = {quote(value)}: {exc}") from exc
+            raise ConfigError(f"{path}: {key} = {shown}: {exc}") from exc
     return given
 
 
