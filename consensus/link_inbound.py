@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Protocol
+from typing import Protocol, cast
 
 from artemis.consensus import wire
 from artemis.consensus.frames import FrameReader
@@ -60,7 +60,7 @@ class InboundConnection(asyncio.BufferedProtocol):
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's has the methods, not the base class
         self._transport = transport
         self.address = str(transport.get_extra_info("peername"))
         settings = self._owner.settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, cast
 
 from artemis.consensus import ports
 from artemis.consensus.frames import FrameWriter
@@ -60,7 +60,7 @@ class OutboundConnection(asyncio.BufferedProtocol):
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's has the methods, not the base class
         self._transport = transport
         if self._ended:
             transport.abort()
@@ -131,6 +131,7 @@ class OutboundConnection(asyncio.BufferedProtocol):
         counters = self._owner.counters
         counters.frames_out += len(self._parts) // 2
         counters.bytes_out += len(data)
+        counters.writes += 1
         self._parts.clear()
         self._parts_bytes = 0
         self._written_bytes += len(data)

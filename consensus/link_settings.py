@@ -50,6 +50,8 @@ class LinkCounters:
     frames_out: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    writes: int = 0
+    """Hand-overs to the event loop's transport; a turn's messages to one peer go in one."""
     messages_dropped: int = 0
     """``send`` to a peer whose link was not up."""
     refused: Counter[str] = field(default_factory=Counter)
