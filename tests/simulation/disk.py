@@ -240,8 +240,12 @@ class SimDisk:
         name: str | None = None,
     ) -> None:
         """Make the next such operation (``after`` that many of them; on ``name`` only) fail; ``sticky``: and all later
-        ones, until the node restarts."""
+        ones, until ``heal`` or a crash."""
         self._faults.append(_Fault(operation, after, error or OSError(errno.EIO, "injected"), sticky, name))
+
+    def heal(self) -> None:
+        """No fault is injected any more. What earlier ones broke stays broken."""
+        self._faults = []
 
     def take_spent_ms(self) -> float:
         """Virtual time the operations since the last call took, for the queue that ran them."""
