@@ -10,19 +10,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-import msgspec
-
-from artemis.model import Change, Compacted, Instance
+from artemis.model import Change, Compacted, encode_instance
 
 CHANGE_OVERHEAD_BYTES = 64
 """Counted per change besides its encoded instance."""
-
-_encoder = msgspec.msgpack.Encoder()
-
-
-def change_bytes(instance: Instance) -> int:
-    """What a change of this instance counts in the ring: its encoded size, the same on every node."""
-    return len(_encoder.encode(instance)) + CHANGE_OVERHEAD_BYTES
 
 
 class ChangeRing:
@@ -39,7 +30,7 @@ class ChangeRing:
         self._sizes: deque[int] = deque()
         self._bytes = 0
         for change in changes:
-            self.append(change)
+            self.append(change, len(encode_instance(change.instance)))
 
     def __len__(self) -> int:
         return len(self._changes)
@@ -53,9 +44,9 @@ class ChangeRing:
     def size_bytes(self) -> int:
         return self._bytes
 
-    def append(self, change: Change) -> None:
-        """``change.revision`` is the newest revision plus one."""
-        size = change_bytes(change.instance)
+    def append(self, change: Change, instance_bytes: int) -> None:
+        """``change.revision`` is the newest revision plus one, ``instance_bytes`` the encoded size of its instance."""
+        size = instance_bytes + CHANGE_OVERHEAD_BYTES
         self._changes.append(change)
         self._sizes.append(size)
         self._bytes += size

@@ -8,7 +8,7 @@ leases whose queued time has come, each at most once per TTL.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 
 import msgspec
 
@@ -96,13 +96,13 @@ class LeaseTable:
             return []
         due: list[tuple[int, int]] = []
         while queue and queue[0][0] <= clock_ms:
-            lease_id = heappop(queue)[1]
+            lease_id = queue[0][1]
             deadline_ms = self._deadlines_ms.get(lease_id)
-            if deadline_ms is None:
+            if deadline_ms is not None and deadline_ms > clock_ms:
+                heapreplace(queue, (deadline_ms, lease_id))
                 continue
-            if deadline_ms > clock_ms:
-                heappush(queue, (deadline_ms, lease_id))
-            else:
+            heappop(queue)
+            if deadline_ms is not None:
                 due.append((deadline_ms, lease_id))
         due.sort()
         return [self._take(lease_id) for _, lease_id in due]

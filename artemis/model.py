@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+_encoder = msgspec.msgpack.Encoder()
+
 ChangeType = Literal["new", "change", "delete"]
 
 
@@ -85,6 +87,11 @@ def canonical(identifier: str | None) -> str:
     lowered = identifier.lower()
     # Most identifiers are lower-case already: keep one string instead of two equal ones per instance.
     return identifier if identifier == lowered else lowered
+
+
+def encode_instance(instance: Instance) -> bytes:
+    """The instance as msgpack: the same bytes on every node, so sizes and checksums may be taken from it."""
+    return _encoder.encode(instance)
 
 
 def key_of(instance: Instance) -> InstanceKey:

@@ -23,7 +23,7 @@ import msgspec
 from artemis.changes import ChangeRing
 from artemis.commands import Announce, Command, Entry, Proposal, Register, Renew, RequestId, Unregister
 from artemis.leases import Grant, LeaseTable
-from artemis.model import Change, ChangeType, Compacted, Instance, InstanceKey, Member, Record, key_of
+from artemis.model import Change, ChangeType, Compacted, Instance, InstanceKey, Member, Record, encode_instance, key_of
 from artemis.outcomes import Announced, Outcome, Refused, Registered, Renewed, Unregistered
 from artemis.services import FrozenServices, ServiceIndex, ServiceView
 from artemis.sessions import Remembered, RequestWindow, Session
@@ -226,8 +226,9 @@ class Registry:
             lease_id = self._next_lease_id
             self._next_lease_id = lease_id + 1
             self._leases.grant(lease_id, key, item.ttl_ms, self.clock_ms)
-            revision = self._change("new" if replaced is None else "change", instance)
-            self._index.put(key, Record(instance, lease_id, revision), replaced)
+            encoded = encode_instance(instance)
+            revision = self._change("new" if replaced is None else "change", instance, len(encoded))
+            self._index.put(key, Record(instance, lease_id, revision), encoded, replaced)
             lease_ids.append(lease_id)
             created.append(replaced is None)
         return Registered(self.revision, tuple(lease_ids), tuple(created))
@@ -261,12 +262,13 @@ class Registry:
         """Take out the instance, which exists and whose lease is gone."""
         record = self._index.find(key)
         assert record is not None
-        self._index.remove(key, record, self._change("delete", record.instance))
+        encoded = encode_instance(record.instance)
+        self._index.remove(key, record, encoded, self._change("delete", record.instance, len(encoded)))
 
-    def _change(self, change_type: ChangeType, instance: Instance) -> int:
+    def _change(self, change_type: ChangeType, instance: Instance, instance_bytes: int) -> int:
         """Draw the next revision and put the change into the ring."""
         self.revision += 1
-        self._ring.append(Change(self.revision, change_type, instance, self.clock_ms))
+        self._ring.append(Change(self.revision, change_type, instance, self.clock_ms), instance_bytes)
         return self.revision
 
     # Snapshots

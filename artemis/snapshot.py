@@ -181,6 +181,8 @@ def _read(rows: _RowReader) -> Registry:
         row = rows.next(_request_decoder)
         requests[row.id] = Remembered(row.fingerprint, row.clock_ms, row.outcome)
     rows.finish()
+    if len(requests) != head.request_count:
+        raise DataDamaged("snapshot: holds a request id twice")
     state = FrozenState(
         limits=head.limits,
         applied_index=head.applied_index,
