@@ -19,9 +19,10 @@ from typing import Any, Protocol
 
 from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.node import Node
-from pysyncobj.transport import Transport
 
-from artemis.consensus import seams
+from artemis.consensus import appendcheck, seams
+from artemis.consensus.appendcheck import Reply, SafetyViolation, Verdict
+from artemis.consensus.flow import SendWindows
 from artemis.consensus.journal import Journal
 from artemis.consensus.prevote import PreVote
 from artemis.consensus.status import Role
@@ -46,10 +47,6 @@ APPEND_BATCH_BYTES = 2 * 1024 * 1024
 """PySyncObj cuts a larger single entry into pickled pieces; bounds keep every entry below (``Bounds.entry_bytes``)."""
 
 
-class SafetyViolation(RuntimeError):
-    """The protocol's promises do not hold between these nodes. Going on would lose or invent writes: the node stops."""
-
-
 class CoreHost(Protocol):
     """What the core asks of the engine around it."""
 
@@ -71,45 +68,6 @@ class CoreHost(Protocol):
     def on_role(self, role: Role) -> None: ...
 
 
-class _Gate(Transport):  # type: ignore[misc]  # PySyncObj is untyped
-    """Stands where PySyncObj expects its transport: everything it sends passes here."""
-
-    def __init__(self) -> None:
-        super().__init__(None, None, [])
-        self.core: RaftCore | None = None
-
-    @property
-    def ready(self) -> bool:
-        return True
-
-    def send(self, node: Node, message: dict[str, Any]) -> bool:
-        if self.core is not None:
-            self.core.outgoing(node, message)
-        return True
-
-    def destroy(self) -> None:
-        self.core = None
-
-
-class _NoSerializer:
-    """Stands where PySyncObj expects its dump writer. Our own compaction and snapshot transfer do the work; this only
-    turns "the log does not reach back far enough" into a message that ``outgoing`` recognises.
-
-    Never answer None: the library then spins on the send loop for a whole heartbeat period (hazard N3).
-    """
-
-    def getTransmissionData(self, _node: Node) -> tuple[bytes, bool, bool]:
-        return b"", True, True
-
-    def cancelTransmisstion(self, _node: Node) -> None:  # the library's spelling
-        return
-
-
-class _NoPoller:
-    def poll(self, _timeout: float) -> None:
-        return
-
-
 class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     """One node's Raft state. Single-threaded: every call comes from the engine's thread."""
 
@@ -119,18 +77,20 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._host = host
         self._journal = journal
         self._timing = timing
-        self._window_bytes = bounds.append_window_bytes
+        self._windows = SendWindows(bounds.append_window_bytes)
         self._nodes = {member: Node(member) for member in members if member != node_id}
         self._quorum = len(members) // 2 + 1
         self._prevote = PreVote(self, host, timing)
         self._leader_heard_at = float("-inf")
         self._voters: tuple[int, set[str]] = (0, set())
-        self._reply: tuple[int, bool, bool] = (1, False, False)  # (next_index, success, reset) of the reply in the making
+        self._reply: tuple[int, bool, bool] = (
+            1,
+            False,
+            False,
+        )  # (next_index, success, reset) of the reply in the making
         self._held_acks: dict[str, int] = {}
-        self._unacked: dict[str, list[tuple[int, int]]] = {}  # per peer: (last index, bytes) of each batch on its way
-        self._rewind: dict[str, int] = {}
         self._heartbeat_sent_at: dict[str, float] = {}
-        gate = _Gate()
+        gate = seams.Gate()
         conf = SyncObjConf(
             autoTick=False,
             appendEntriesUseBatch=True,
@@ -148,9 +108,9 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         )
         super().__init__(Node(node_id), list(self._nodes.values()), conf, transport=gate)
         seams.check_instance(self)
-        self._poller = _NoPoller()
-        self._SyncObj__serializer = _NoSerializer()
-        gate.core = self
+        self._poller = seams.NoPoller()
+        self._SyncObj__serializer = seams.NoSerializer()
+        gate.outgoing = self._outgoing
 
     # -- what the engine reads ---------------------------------------------------------------------------------------
 
@@ -183,7 +143,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     @property
     def hears_leader(self) -> bool:
-        """A leader was heard of within the shortest election timeout; a leader hears itself while a majority answers."""
+        """A leader was heard of within the shortest election timeout. A leader hears itself."""
         if self.role == "leader":
             return True
         return (self._host.now() - self._leader_heard_at) * 1000 < self._timing.election_timeout_ms_min
@@ -236,54 +196,24 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     def on_connected(self, peer: str) -> None:
         self._SyncObj__onNodeConnected(self._nodes[peer])
-        self._unacked.pop(peer, None)
+        self._windows.forget(peer)
 
     def on_disconnected(self, peer: str) -> None:
         self._SyncObj__onNodeDisconnected(self._nodes[peer])
-        self._unacked.pop(peer, None)
+        self._windows.forget(peer)
 
     # -- messages in: as follower ------------------------------------------------------------------------------------
 
     def on_append_entries(self, peer: str, message: AppendEntries) -> None:
-        """Hand the core only what is new, anchored where both logs agree (hazard C).
-
-        The library deletes everything behind ``prev_index`` and then adds the message's entries, also when they are
-        the same. A re-sent batch that is shorter than the log then removes entries that were acknowledged: leader has
-        sent 4..6 again while 7, 8 are acknowledged; follower's log ends at 6; the leader dies; 7 and 8 are lost.
-        """
-        if not self._accept_leader(peer, message.term):
-            return
-        log, prev_index, prev_term, entries = self._journal, message.prev_index, message.prev_term, message.entries
-        if any(entry[1] != prev_index + 1 + i for i, entry in enumerate(entries)):
-            raise SafetyViolation(f"{peer} sent entries out of order after index {prev_index}")
-        verified = prev_index + len(entries)
-        if prev_index < log.first_index:
-            # What lies below our first entry is committed, hence the same in the log of any leader of this term.
-            skip = min(log.first_index - prev_index, len(entries))
-            prev_index, entries = prev_index + skip, entries[skip:]
-            if prev_index < log.first_index:
-                self._feed(peer, message, (log.first_index + 1, True, False), self.commit_index)
-                return
-            prev_term = message.entries[skip - 1][2]
-        if prev_index > log.last_index:
-            self._feed(peer, message, (log.last_index + 1, False, True), self.commit_index)
-            return
-        if log.term_at(prev_index) != prev_term:
-            self._feed(peer, message, (self._first_of_conflict(peer, prev_index), False, True), self.commit_index)
-            return
-        new = 0
-        while new < len(entries) and log.term_at(entries[new][1]) == entries[new][2]:
-            new += 1
-        if new < len(entries) and entries[new][1] <= self.commit_index:
-            raise SafetyViolation(f"{peer} would replace the committed entry {entries[new][1]} of term {message.term}")
-        # The commit index may only move over what this message verified: our own tail behind it may differ (hazard A).
-        commit = min(message.commit_index, verified)
-        self._feed(peer, message, (verified + 1, True, False), commit, entries[new:])
+        """Hand the core only what ``appendcheck`` lets through, anchored where both logs agree."""
+        if self._accept_leader(peer, message.term):
+            self._feed(peer, message.term, appendcheck.check(message, self._journal, self.commit_index))
 
     def on_heartbeat(self, peer: str, message: Heartbeat) -> None:
         """The leader lives; it says nothing about logs."""
         if self._accept_leader(peer, message.term):
-            self._feed(peer, message, (self._journal.last_index + 1, False, False), self.commit_index)
+            nothing = Reply(self._journal.last_index + 1, success=False, reset=False)
+            self._feed(peer, message.term, Verdict(nothing, self.commit_index))
 
     def _accept_leader(self, peer: str, term: int) -> bool:
         if term < self.term:
@@ -296,35 +226,18 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._prevote.cancel()
         return True
 
-    def _first_of_conflict(self, peer: str, index: int) -> int:
-        """Where the leader should try next: the first of our entries with the conflicting term, so that a long
-        divergent tail is left behind in one step and not one entry per heartbeat (hazard N5)."""
-        if index <= self.commit_index:
-            raise SafetyViolation(f"{peer} disagrees about the committed entry {index}")
-        term = self._journal.term_at(index)
-        while index - 1 > self.commit_index and self._journal.term_at(index - 1) == term:
-            index -= 1
-        return index
-
-    def _feed(
-        self,
-        peer: str,
-        message: AppendEntries | Heartbeat,
-        reply: tuple[int, bool, bool],
-        commit: int,
-        entries: tuple[tuple[bytes, int, int], ...] = (),
-    ) -> None:
-        """Give the core an append_entries that changes exactly ``entries``. With none it is anchored at our own last
-        entry, where the library truncates nothing; the reply it then makes is replaced by ``reply``."""
-        log = self._journal
+    def _feed(self, peer: str, term: int, verdict: Verdict) -> None:
+        """Give the core an append_entries that changes exactly ``verdict.entries``. With none it is anchored at our own
+        last entry, where the library truncates nothing; the reply it then makes is replaced by ``verdict.reply``."""
+        log, entries = self._journal, verdict.entries
         anchor = entries[0][1] - 1 if entries else log.last_index
-        self._reply = reply
+        self._reply = verdict.reply
         self._SyncObj__onMessageReceived(
             self._nodes[peer],
             {
                 "type": "append_entries",
-                "term": message.term,
-                "commit_index": commit,
+                "term": term,
+                "commit_index": verdict.commit_index,
                 "prevLogIdx": anchor,
                 "prevLogTerm": log.term_at(anchor),
                 "entries": entries,
@@ -344,7 +257,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             # Keep the lowest of several resets: with batches in flight the follower answers 5, 6, 6, and the last one
             # alone would send from 6 for ever (hazard N7). Never below what is known to match.
             next_index = max(match + 1, min(next_before, message.next_index))
-            self._unacked.pop(peer, None)
+            self._windows.forget(peer)
             self._feed_reply(node, next_index, success=False, reset=not self._host.feeding_snapshot(peer))
         elif not message.success:
             self._feed_reply(node, message.next_index, success=False, reset=False)
@@ -365,9 +278,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._feed_reply(node, counted + 1, success=True, reset=False)
         # The library sets the next index back to the acknowledged one although more is on its way (hazard C, part i).
         self._SyncObj__raftNextIndex[node] = max(next_before, counted + 1)
-        window = self._unacked.get(peer)
-        while window and window[0][0] <= index:
-            window.pop(0)
+        self._windows.acknowledge(peer, index)
 
     def _feed_reply(self, node: Node, next_index: int, *, success: bool, reset: bool) -> None:
         self._SyncObj__onMessageReceived(
@@ -396,7 +307,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     def on_vote_request(self, peer: str, message: VoteRequest) -> None:
         """A node that hears a leader does not vote and does not even take over the term: else every rejoin of a
         node that campaigned alone would depose the leader (hazard G2)."""
-        if self.hears_leader and not message.transfer:
+        if self.hears_leader:
             return
         self._SyncObj__onMessageReceived(
             self._nodes[peer],
@@ -438,7 +349,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     # -- messages out ------------------------------------------------------------------------------------------------
 
-    def outgoing(self, node: Node, message: dict[str, Any]) -> None:
+    def _outgoing(self, node: Node, message: dict[str, Any]) -> None:
         """Every message PySyncObj sends: typed, tagged with the term, gated by the disk where it promises something."""
         peer = str(node.id)
         match message["type"]:
@@ -447,10 +358,9 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             case "append_entries":
                 self._send_append(peer, message)
             case "next_node_idx":
-                next_index, success, reset = self._reply
-                self._host.send_when_durable(peer, AppendReply(self.term, next_index, success, reset))
+                self._host.send_when_durable(peer, AppendReply(self.term, *self._reply))
             case "request_vote":
-                request = VoteRequest(message["term"], message["last_log_index"], message["last_log_term"], False)
+                request = VoteRequest(message["term"], message["last_log_index"], message["last_log_term"])
                 self._host.send_when_durable(peer, request)
             case "response_vote":
                 self._host.send_when_durable(peer, VoteGranted(message["term"]))
@@ -463,12 +373,10 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             return
         entries: list[tuple[bytes, int, int]] = message["entries"]
         if entries:
-            window = self._unacked.setdefault(peer, [])
-            if window and sum(size for _, size in window) > self._window_bytes:
-                self._rewind.setdefault(peer, entries[0][1])
+            size = sum(len(entry[0]) for entry in entries)
+            if not self._windows.admit(peer, entries[0][1], entries[-1][1], size):
                 self._send_heartbeat(peer)
                 return
-            window.append((entries[-1][1], sum(len(entry[0]) for entry in entries)))
         append = AppendEntries(
             message["term"], message["commit_index"], message["prevLogIdx"], message["prevLogTerm"], tuple(entries)
         )
@@ -481,12 +389,11 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             self._host.send(peer, Heartbeat(self.term))
 
     def _rewind_closed_windows(self) -> None:
-        """Batches that were not sent because too much is unacknowledged go out later, from where the gap begins."""
-        for peer, index in self._rewind.items():
+        """Batches that were held back go out later, from where the gap begins."""
+        for peer, index in self._windows.take_held().items():
             node = self._nodes[peer]
             if self.role == "leader":
                 self._SyncObj__raftNextIndex[node] = min(self._SyncObj__raftNextIndex[node], index)
-        self._rewind.clear()
 
     # -- what PySyncObj calls, overridden ----------------------------------------------------------------------------
 
@@ -498,7 +405,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         """The library unpickles here, and swallows or repeats what raises (hazards F1, F3, K)."""
         kind = command[:1]
         if kind not in (REGULAR, NO_OP):
-            raise SafetyViolation(f"entry {self.applied_index + 1} has the command type {kind.hex()}, which is not ours")
+            raise SafetyViolation(f"entry {self.applied_index + 1} has the foreign command type {kind.hex()}")
         self._host.apply(self.applied_index + 1, command[1:] if kind == REGULAR else b"")
 
     def _SyncObj__tryLogCompaction(self) -> None:
@@ -510,9 +417,8 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         if before == state:
             return
         if state == 0:
-            # A deposed leader's deadline lies in the past; without a new one it campaigns at once against its successor.
+            # A deposed leader's deadline lies in the past: without a new one it campaigns at once.
             self._SyncObj__raftElectionDeadline = self._host.now() + self._SyncObj__generateRaftTimeout()
         self._held_acks.clear()
-        self._unacked.clear()
-        self._rewind.clear()
+        self._windows.clear()
         self._host.on_role(_ROLES[state])

@@ -1,4 +1,4 @@
-"""One node's consensus without IO: messages, timers and disk completions go in; messages, disk jobs and outcomes come out.
+"""One node's consensus without IO: messages, timers, disk completions in; messages, disk jobs, outcomes out.
 
 Everything runs on one thread. ``step`` is the heart: it lets the core look at elections and commitment, puts waiting
 proposals into the log, starts read rounds and starts a sync; it runs once per event-loop turn in which something
@@ -20,12 +20,12 @@ from artemis.commands import Command, RequestId, decode_entry
 from artemis.consensus import seams
 from artemis.consensus.core import RaftCore
 from artemis.consensus.journal import Journal
-from artemis.consensus.leaseclock import LeaseClock
+from artemis.consensus.leadership import Leadership
 from artemis.consensus.ports import Clock, Disk, DiskQueue, Links, Random, Scheduler, TimerHandle
-from artemis.consensus.proposals import Orderer, Resolve, Session
-from artemis.consensus.reads import Confirmations, Done, ReadBarriers
-from artemis.consensus.snapshotting import Snapshotting
+from artemis.consensus.proposals import Resolve, Session
+from artemis.consensus.reads import Done, ReadBarriers, RevisionWaiters
 from artemis.consensus.snapshots import SnapshotStore
+from artemis.consensus.snapshotting import Snapshotting
 from artemis.consensus.status import NodeStatus, PeerStatus, Role
 from artemis.consensus.timing import Bounds, Timing
 from artemis.consensus.wire import (
@@ -43,7 +43,6 @@ from artemis.consensus.wire import (
     SnapshotChunk,
     SnapshotReply,
     TermHint,
-    TimeoutNow,
     VoteGranted,
     VoteRequest,
 )
@@ -97,27 +96,21 @@ class Engine:
         self._step_scheduled = False
         self._timer: TimerHandle | None = None
         seams.activate(world.clock, world.rng)
-        self.journal = Journal.open(
-            world.disk, node_id=node_id, cluster=cluster, wall_ms=world.wall_ms, rng=world.rng
-        )
+        self.journal = Journal.open(world.disk, node_id=node_id, cluster=cluster, wall_ms=world.wall_ms, rng=world.rng)
         store = SnapshotStore.open(world.disk, cluster)
         self.registry = Registry()
         self._gated: deque[tuple[int, str, Message]] = deque()
         self._links_up: dict[str, int] = {}  # link generation per connected peer
         self._generation = 0
-        self._role: Role = "follower"
         self._seen: tuple[int, str | None] = (0, None)
-        self._announced_commit = 0
         self._leader_commit = (0, float("-inf"))  # what the leader last said is committed, and when it was heard
         self._current_at = float("-inf")  # when the applied state last held all that
         self._caught_up = False
-        self._orderer = Orderer(bounds)
-        self._lease_clock: LeaseClock | None = None
-        self._confirmations = Confirmations(len(members))
+        self._leadership = Leadership(len(members), timing, bounds)
         self._reads = ReadBarriers(bounds.waiting_reads)
         self._session = Session(node_id, self.journal.incarnation, bounds)
         self._start_lsn = self.journal.lsn
-        self._applied_waiters: list[tuple[int, float, Done]] = []
+        self._revision_waiters = RevisionWaiters(bounds.waiting_reads)
         self._listeners: list[Callable[[int], None]] = []
         self.core = RaftCore(node_id, members, self.journal, self, timing, bounds)
         self._snapshots = Snapshotting(self, store, world.snapshot_queue, bounds)
@@ -140,7 +133,7 @@ class Engine:
             self._timer.cancel()
         self._session.fail_all("this node is stopping")
         self._reads.fail_all("this node is stopping")
-        self._fail_applied_waiters("this node is stopping")
+        self._revision_waiters.fail_all("this node is stopping")
         self._world.links.close()
         self.journal.close()
 
@@ -152,7 +145,7 @@ class Engine:
         log.critical("this node stops: %s", reason)
         self._session.fail_all(reason)
         self._reads.fail_all(reason)
-        self._fail_applied_waiters(reason)
+        self._revision_waiters.fail_all(reason)
         self._world.links.close()
         self._on_fatal(reason)
 
@@ -178,7 +171,7 @@ class Engine:
         if self.registry.revision >= revision:
             done(None)
         else:
-            self._applied_waiters.append((revision, self.now() + timeout_ms / 1000, done))
+            self._revision_waiters.join(revision, self.now() + timeout_ms / 1000, done)
 
     def on_applied(self, listener: Callable[[int], None]) -> None:
         self._listeners.append(listener)
@@ -244,12 +237,8 @@ class Engine:
         now = self.now()
         self._session.expire(now)
         self._reads.expire(now)
-        self._confirmations.give_up_late(now)
-        late = [waiter for waiter in self._applied_waiters if waiter[1] <= now]
-        if late:
-            self._applied_waiters = [waiter for waiter in self._applied_waiters if waiter[1] > now]
-            for _revision, _deadline, done in late:
-                done(Unavailable("this node has not reached the asked revision in time", definite=True))
+        self._revision_waiters.expire(now)
+        self._leadership.confirmations.give_up_late(now)
         self._snapshots.tick()
         self._timer = self._world.scheduler.call_later(self._timing.timer_ms / 1000, self._tick)
         self.wake()
@@ -268,8 +257,8 @@ class Engine:
         self._notice_leadership()
         self._hand_over()
         appended = self._order()
-        if self.core.role == "leader" and (appended or self.core.commit_index > self._announced_commit):
-            self._announced_commit = self.core.commit_index
+        if self.core.role == "leader" and (appended or self.core.commit_index > self._leadership.announced_commit):
+            self._leadership.announced_commit = self.core.commit_index
             self.core.broadcast()
         self._start_reads()
         self._reads.release(self.core.applied_index)
@@ -284,8 +273,8 @@ class Engine:
                 log.info("term %d: leader is %s", *seen)
             self._seen = seen
             self._reads.restart()
-        if self.core.leader_ready and self._lease_clock is None:
-            self._lease_clock = LeaseClock(self.registry.clock_ms, self.now())
+        if self.core.leader_ready:
+            self._leadership.begin(self.registry.clock_ms, self.now())
 
     def _hand_over(self) -> None:
         """Give the leader what waits here."""
@@ -294,7 +283,7 @@ class Engine:
             return  # the incarnation must be on disk before anything is proposed under it, else a restart re-uses it
         if leader == self.node_id:
             batch = self._session.hand_over((self.core.term, leader, 0))
-            self._orderer.take(self.node_id, self._session.incarnation, batch)
+            self._leadership.orderer.take(self.node_id, self._session.incarnation, batch)
         elif leader in self._links_up:
             batch = self._session.hand_over((self.core.term, leader, self._links_up[leader]))
             while batch:
@@ -308,28 +297,23 @@ class Engine:
 
     def _order(self) -> bool:
         """As leader: put waiting proposals, or a due step of the lease clock, into the log."""
-        clock = self._lease_clock
-        if clock is None or not self.core.leader_ready:
-            return False
-        in_flight_max = self._bounds.entries_in_flight if self.core.peers() else 1
         appended = False
-        while self._orderer.in_flight < in_flight_max and (len(self._orderer) or self._clock_step_due(clock)):
+        while self.core.leader_ready:
             index = self.journal.last_index + 1
-            self.core.append(self._orderer.next_entry(clock.stamp(self.now(), index)))
-            self._orderer.on_appended(index)
+            entry = self._leadership.next_entry(self.now(), index, self.registry.lease_count)
+            if entry is None:
+                break
+            self.core.append(entry)
             appended = True
         return appended
-
-    def _clock_step_due(self, clock: LeaseClock) -> bool:
-        return self.registry.lease_count > 0 and clock.due_ms(self.now()) >= self._timing.lease_step_ms
 
     def _start_reads(self) -> None:
         core, now, leader = self.core, self.now(), self.core.leader_id
         if core.leader_ready:
             number = self._reads.start(now)
             if number is not None:
-                self._confirmations.ask(lambda index, number=number: self._reads.on_index(number, index))  # type: ignore[misc]
-            probe = self._confirmations.start(core.commit_index, now)
+                self._leadership.confirmations.ask(lambda index, number=number: self._reads.on_index(number, index))  # type: ignore[misc]
+            probe = self._leadership.confirmations.start(core.commit_index, now)
             if probe is not None:
                 for peer in core.peers():
                     self.send(peer, ReadProbe(core.term, probe))
@@ -363,7 +347,7 @@ class Engine:
         seams.activate(self._world.clock, self._world.rng)
         try:
             call()
-        except Exception as exc:  # noqa: BLE001  # process boundary, see above
+        except Exception as exc:  # process boundary, see above
             log.exception("the engine stops")
             self.fail(f"{type(exc).__name__}: {exc}")
 
@@ -399,17 +383,17 @@ class Engine:
                 core.on_append_reply(peer, message)
             case Forward():
                 if message.term == core.term and core.role == "leader":
-                    self._orderer.take(peer, message.incarnation, message.proposals)
+                    self._leadership.orderer.take(peer, message.incarnation, message.proposals)
             case ReadProbe():
                 if message.term == core.term:
                     self.send(peer, ReadProbeReply(message.term, message.round))
             case ReadProbeReply():
                 if message.term == core.term and core.role == "leader":
                     core.heard(peer)
-                    self._confirmations.on_answer(peer, message.round)
+                    self._leadership.confirmations.on_answer(peer, message.round)
             case ReadIndexRequest():
                 if message.term == core.term and core.role == "leader":
-                    self._confirmations.ask(lambda index: self._answer_read(peer, message, index))
+                    self._leadership.confirmations.ask(lambda index: self._answer_read(peer, message, index))
             case ReadIndexReply():
                 if message.term == core.term:
                     self._reads.on_index(message.round, message.index)
@@ -433,8 +417,6 @@ class Engine:
                 core.on_vote_granted(peer, message)
             case TermHint():
                 core.on_term_hint(message.term)
-            case TimeoutNow():
-                log.warning("%s asks for a leadership transfer, which this version does not do", peer)
 
     def _answer_read(self, peer: str, request: ReadIndexRequest, index: int) -> None:
         if request.term == self.core.term:
@@ -466,10 +448,8 @@ class Engine:
                     and proposal.incarnation == session.incarnation
                 ):
                     session.resolve(proposal.seq, outcome)
-        if self._lease_clock is not None:
-            self._lease_clock.on_applied(index, self.now())
-        self._orderer.on_applied(index)
-        self._wake_applied_waiters()
+        self._leadership.on_applied(index, self.now())
+        self._revision_waiters.release(self.registry.revision)
         for listener in self._listeners:
             listener(index)
 
@@ -481,11 +461,8 @@ class Engine:
 
     def on_role(self, role: Role) -> None:
         """Leadership begins or ends: what belonged to the last one is void."""
-        self._role = role
-        self._orderer = Orderer(self._bounds)
-        self._lease_clock = None
-        self._confirmations = Confirmations(len(self.core.peers()) + 1)
-        self._announced_commit = 0
+        log.info("term %d: this node is now %s", self.core.term, role)
+        self._leadership = Leadership(len(self.core.peers()) + 1, self._timing, self._bounds)
         self._snapshots.stop_feeding()
 
     # -- applied state -----------------------------------------------------------------------------------------------
@@ -496,21 +473,9 @@ class Engine:
         session = registry.session(self.node_id)
         if session is not None and session.incarnation == self._session.incarnation:
             self._session.resolve_skipped(session.seq)
-        self._wake_applied_waiters()
+        self._revision_waiters.release(self.registry.revision)
         for listener in self._listeners:
             listener(index)
-
-    def _wake_applied_waiters(self) -> None:
-        if self._applied_waiters:
-            reached = [waiter for waiter in self._applied_waiters if waiter[0] <= self.registry.revision]
-            self._applied_waiters = [waiter for waiter in self._applied_waiters if waiter[0] > self.registry.revision]
-            for _revision, _deadline, done in reached:
-                done(None)
-
-    def _fail_applied_waiters(self, reason: str) -> None:
-        waiters, self._applied_waiters = self._applied_waiters, []
-        for _revision, _deadline, done in waiters:
-            done(Unavailable(reason, definite=True))
 
     def _on_caught_up(self, error: Exception | None) -> None:
         self._caught_up = error is None

@@ -64,7 +64,7 @@ class Session:
         seq = self._next_seq
         data = encode_proposal(Proposal(self.origin, self.incarnation, seq, request, expires_at_ms, command))
         if len(data) > self._bounds.command_bytes_max:
-            raise InvalidInput("request", f"{len(data)} bytes as a log command, at most {self._bounds.command_bytes_max}")
+            raise InvalidInput("request", f"{len(data)} bytes in the log, at most {self._bounds.command_bytes_max}")
         self._next_seq += 1
         self._pending[seq] = Pending(seq, data, deadline, resolve)
         self._pending_bytes += len(data)
@@ -116,9 +116,7 @@ class Session:
         for pending in late:
             self._take(pending.seq).resolve(
                 Unavailable(
-                    "no majority confirmed the write in time"
-                    if pending.left
-                    else "no leader could be reached in time",
+                    "no majority confirmed the write in time" if pending.left else "no leader could be reached in time",
                     definite=not pending.left,
                 )
             )
@@ -150,7 +148,9 @@ class Orderer:
     def in_flight(self) -> int:
         return len(self._in_flight)
 
-    def take(self, origin: str, incarnation: int, batch: list[tuple[int, bytes]] | tuple[tuple[int, bytes], ...]) -> None:
+    def take(
+        self, origin: str, incarnation: int, batch: list[tuple[int, bytes]] | tuple[tuple[int, bytes], ...]
+    ) -> None:
         """Queue proposals of one origin; numbers seen before in this leadership are copies and dropped."""
         highest = self._highest.get((origin, incarnation), 0)
         for seq, data in batch:

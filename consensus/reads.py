@@ -155,3 +155,35 @@ class ReadBarriers:
     def _give_up(self, late: Callable[[_Round], bool]) -> None:
         for number in [n for n, round_ in self._rounds.items() if late(round_)]:
             self._waiting.extend(self._rounds.pop(number).waiters)
+
+
+class RevisionWaiters:
+    """Reads that wait until the applied state has reached a revision their caller has seen elsewhere."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._waiting: list[tuple[int, _Waiter]] = []
+
+    def join(self, revision: int, deadline: float, done: Done) -> None:
+        if len(self._waiting) >= self._bound:
+            raise Unavailable("too many reads are waiting on this node", definite=True)
+        self._waiting.append((revision, _Waiter(deadline, done)))
+
+    def release(self, applied_revision: int) -> None:
+        if not self._waiting:
+            return
+        reached = [waiter for revision, waiter in self._waiting if revision <= applied_revision]
+        self._waiting = [item for item in self._waiting if item[0] > applied_revision]
+        for waiter in reached:
+            waiter.done(None)
+
+    def expire(self, now: float, reason: str = "this node has not reached the asked revision in time") -> None:
+        late = [waiter for _, waiter in self._waiting if waiter.deadline <= now]
+        if not late:
+            return
+        self._waiting = [item for item in self._waiting if item[1].deadline > now]
+        for waiter in late:
+            waiter.done(Unavailable(reason, definite=True))
+
+    def fail_all(self, reason: str) -> None:
+        self.expire(float("inf"), reason)

@@ -13,9 +13,12 @@ Two module functions are replaced, both to give the core what it otherwise takes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import pysyncobj.syncobj as _syncobj
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
 from pysyncobj.version import VERSION as _INSTALLED_VERSION
 
 from artemis.consensus.journal import Journal
@@ -79,6 +82,45 @@ def activate(clock: Clock, rng: Random) -> None:
 
 def _monotonic() -> float:
     return _running.clock()
+
+
+class Gate(Transport):  # type: ignore[misc]  # PySyncObj is untyped
+    """Stands where PySyncObj expects its transport: everything it sends passes here."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None, [])
+        self.outgoing: Callable[[Node, dict[str, Any]], None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return True
+
+    def send(self, node: Node, message: dict[str, Any]) -> bool:
+        if self.outgoing is not None:
+            self.outgoing(node, message)
+        return True
+
+    def destroy(self) -> None:
+        self.outgoing = None
+
+
+class NoSerializer:
+    """Stands where PySyncObj expects its dump writer. Our own compaction and snapshot transfer do the work; this only
+    turns "the log does not reach back far enough" into a message that ``RaftCore`` recognises.
+
+    Never answer None: the library then spins on the send loop for a whole heartbeat period (hazard N3).
+    """
+
+    def getTransmissionData(self, _node: Node) -> tuple[bytes, bool, bool]:
+        return b"", True, True
+
+    def cancelTransmisstion(self, _node: Node) -> None:  # the library's spelling
+        return
+
+
+class NoPoller:
+    def poll(self, _timeout: float) -> None:
+        return
 
 
 _original_create_journal = _syncobj.createJournal

@@ -1,8 +1,8 @@
 """What nodes say to each other: typed, bounded msgpack messages.
 
 Every message carries the sender's term. Raft's own messages keep the meaning they have in the Raft paper (figure 2;
-``RequestVote``, ``AppendEntries``, ``InstallSnapshot``) and in the dissertation (pre-vote 9.6, leadership transfer
-3.10, ReadIndex 6.4). A message that does not decode is a fault of the link, which is then closed.
+``RequestVote``, ``AppendEntries``, ``InstallSnapshot``) and in the dissertation (pre-vote 9.6, ReadIndex 6.4).
+A message that does not decode is a fault of the link, which is then closed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import msgspec
 
 from artemis.errors import DataDamaged
-
 
 LogEntry = tuple[bytes, int, int]
 """(command, index, term), in PySyncObj's order. ``command`` is PySyncObj's type byte, then our entry bytes."""
@@ -42,8 +41,6 @@ class VoteRequest(msgspec.Struct, frozen=True, array_like=True, tag=3):
     term: int
     last_index: int
     last_term: int
-    transfer: bool
-    """The leader asked for this election, so voters do not protect it."""
 
 
 class VoteGranted(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -69,17 +66,13 @@ class TermHint(msgspec.Struct, frozen=True, array_like=True, tag=7):
     term: int
 
 
-class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=8):
-    term: int
-
-
-class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=9):
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=8):
     """Keeps a follower from campaigning while it is fed a snapshot: no claim about logs."""
 
     term: int
 
 
-class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=10):
+class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=9):
     """``offset`` is where ``data`` belongs in the ``total`` bytes of the snapshot that ends with
     entry (``index``, ``index_term``)."""
 
@@ -91,7 +84,7 @@ class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=10):
     data: bytes
 
 
-class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=11):
+class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=10):
     """``next_offset`` = ``total`` only when the snapshot is verified, on disk and installed."""
 
     term: int
@@ -99,35 +92,35 @@ class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=11):
     next_offset: int
 
 
-class Forward(msgspec.Struct, frozen=True, array_like=True, tag=12):
-    """Proposals of the sender's session, as (seq, encoded proposal) in its order, for the leader of exactly this term."""
+class Forward(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Proposals of the sender's session, as (seq, encoded proposal) in its order, for the leader of just this term."""
 
     term: int
     incarnation: int
     proposals: tuple[tuple[int, bytes], ...]
 
 
-class ReadIndexRequest(msgspec.Struct, frozen=True, array_like=True, tag=13):
+class ReadIndexRequest(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """A follower asks the leader for a point that reads waiting at ``round`` may be served from."""
 
     term: int
     round: int
 
 
-class ReadIndexReply(msgspec.Struct, frozen=True, array_like=True, tag=14):
+class ReadIndexReply(msgspec.Struct, frozen=True, array_like=True, tag=13):
     term: int
     round: int
     index: int
 
 
-class ReadProbe(msgspec.Struct, frozen=True, array_like=True, tag=15):
+class ReadProbe(msgspec.Struct, frozen=True, array_like=True, tag=14):
     """Am I still your leader? Asked after the reads of ``round`` arrived."""
 
     term: int
     round: int
 
 
-class ReadProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=16):
+class ReadProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=15):
     term: int
     round: int
 
@@ -140,7 +133,6 @@ Message = (
     | PreVoteRequest
     | PreVoteGranted
     | TermHint
-    | TimeoutNow
     | Heartbeat
     | SnapshotChunk
     | SnapshotReply

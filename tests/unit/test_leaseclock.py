@@ -38,10 +38,9 @@ def test_a_short_commit_time_is_made_up() -> None:
 
 
 def test_fractions_of_a_millisecond_are_not_lost() -> None:
-    clock, now, index = LeaseClock(0, now=0.0), 0.0, 0
-    for _ in range(5_000):
-        now += 0.0002
-        index += 1
+    clock = LeaseClock(0, now=0.0)
+    for index in range(1, 5_001):
+        now = index * 0.0002
         clock.stamp(now, index)
         clock.on_applied(index, now)
     assert 998 <= clock.stamp_ms <= 1_000
