@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from artemis.consensus.leaseclock import STAMP_ERROR_MS, STEP_MAX_MS, LeaseClock
+from artemis.consensus.leaseclock import STEP_MAX_MS, LeaseClock
+from artemis.leases import LEASE_STAMP_ERROR_MS as STAMP_ERROR_MS
 
 
 def test_it_follows_monotonic_time_from_the_applied_stamp() -> None:
