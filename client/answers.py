@@ -28,6 +28,10 @@ RETRYABLE_HTTP = frozenset({408, 425, 429})
 _FIELD_RULE = re.compile(r"(?:^|[:\s])(instance\.\w+):? (.+)$", re.DOTALL)
 
 
+class _Fault(msgspec.Struct):
+    message: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted(Generic[T_co]):
     value: T_co
@@ -114,19 +118,34 @@ def surely_not_applied(answer: Answer) -> bool:
 def _http_trouble(answer: Answer) -> TryElsewhere | Rejected | None:
     if answer.status == 200:
         return None
-    text = answer.body[:300].decode("utf-8", "replace").strip()
+    text = _fault_message(answer.body)
     if answer.status >= 500 or answer.status in RETRYABLE_HTTP:
         return TryElsewhere(f"HTTP {answer.status} {text}".rstrip())
     if answer.status == 400:
-        return Rejected(InvalidInput("request", text or "not understood (HTTP 400)"))
+        return Rejected(_invalid_input(text or "not understood (HTTP 400)"))
     return Rejected(Refused(f"http-{answer.status}", text))
+
+
+def _fault_message(body: bytes) -> str:
+    """The ``message`` of a node's fault body, else the beginning of whatever it is."""
+    try:
+        message = msgspec.json.decode(body, type=_Fault).message
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        message = ""
+    return message or body[:300].decode("utf-8", "replace").strip()
+
+
+def _invalid_input(text: str) -> InvalidInput:
+    """Faults begin with the part that is wrong: ``body: a JSON object is required``."""
+    field, colon, rule = text.partition(": ")
+    return InvalidInput(field, rule) if colon and " " not in field else InvalidInput("request", text)
 
 
 def _failed(code: str, message: str) -> TryElsewhere | Rejected:
     if code in RETRYABLE_CODES:
         return TryElsewhere(f"{code}: {message}" if message else code)
     if code == "bad-request":
-        return Rejected(InvalidInput("request", message))
+        return Rejected(_invalid_input(message))
     if code == "request-id-reused":
         return Rejected(RequestIdReused(message or "the request id names another request"))
     return Rejected(Refused(code, message))

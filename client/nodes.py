@@ -40,15 +40,17 @@ class NodeChooser:
         return tuple(self._order)
 
     def pick(self, now: float) -> str:
-        """The current node if it is not avoided, else the next one in order that is not; if all are, the one whose
-        time ends first: refusing to ask anyone would turn three short troubles into an outage."""
+        """The current node while it works. Then, going round: one that has not failed since it last worked, else one
+        whose time of avoidance is over, else the one whose time ends first: refusing to ask anyone would turn three
+        short troubles into an outage."""
         count = len(self._order)
-        for step in range(count):
-            position = (self._current + step) % count
-            if self._health[self._order[position]].avoid_until <= now:
-                self._current = position
-                return self._order[position]
-        return min(self._order, key=lambda node: self._health[node].avoid_until)
+
+        def preference(position: int) -> tuple[bool, float, int]:
+            health = self._health[self._order[position]]
+            return health.failures > 0, max(now, health.avoid_until), (position - self._current) % count
+
+        self._current = min(range(count), key=preference)
+        return self._order[self._current]
 
     def succeeded(self, node: str) -> None:
         self._health[node] = _Health()
