@@ -240,3 +240,27 @@ def test_a_client_closed_during_a_registration_says_that_it_may_have_happened() 
     thread.join(DEADLINE_S)
     assert [exc.definite for exc in caught] == [False]
     assert client._thread is None, "nobody would end its heartbeats"
+
+
+def test_an_asyncio_client_closes_although_a_heartbeat_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("artemis.client.aio.CLOSE_STEP_S", 0.05)
+    cluster = FakeCluster()
+
+    async def run() -> None:
+        hangs = asyncio.Event()
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            if request.url.path.endswith("heartbeat.json"):
+                hangs.set()
+                await asyncio.Event().wait()
+            return cluster.handle(request)
+
+        async with AsyncArtemisClient(NODES, transport=httpx.MockTransport(handle)) as client:
+            await client.register(ORDERS, ttl_ms=30)
+            await hangs.wait()
+            task = client._task
+        assert task is not None
+        assert task.done()
+
+    asyncio.run(asyncio.wait_for(run(), DEADLINE_S))
+    assert cluster.instances == {}
