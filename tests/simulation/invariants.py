@@ -1,0 +1,267 @@
+"""What must hold at every moment of a run, whatever the network, the disks and the clocks do.
+
+Everything is checked where it happens: an entry when it enters a log, a promise when it leaves a node, an index when it
+is applied, positions after every turn. The first thing that does not hold is given to ``World.violate``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from artemis.consensus.engine import Engine
+from artemis.consensus.journal import Journal
+from artemis.consensus.status import Role
+from artemis.consensus.wire import AppendReply, LogEntry, Message, VoteGranted, VoteRequest
+from artemis.registry import Registry
+from tests.simulation.world import World
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is remembered of one node, across its lives."""
+
+    engine: ObservedEngine | None = None
+    term: int = 0
+    """Highest term it told anybody. Never less after a restart: it was on disk before it was told."""
+    acknowledged: tuple[int, int, int | None] = (0, 0, None)
+    """(term, index, term of that entry) of the latest entry it acknowledged to the leader of ``term``."""
+    commit_index: int = 0
+    applied_index: int = 0
+    life_term: int = 0
+    dead_journal: Journal | None = None
+    """The log as it was when its last life ended: up to ``synced_index`` that is what its disk holds."""
+    votes: dict[int, str] = field(default_factory=dict)
+
+
+class Invariants:
+    def __init__(self, world: World, members: tuple[str, ...]) -> None:
+        self.world = world
+        self.leaders: dict[int, str] = {}
+        self.entries: dict[tuple[int, int], tuple[bytes, int]] = {}
+        """(index, term) -> (bytes, term of the entry before it)."""
+        self.committed: dict[int, tuple[int, bytes]] = {}
+        """index -> (term, payload), fixed by whoever applied it first."""
+        self.states: dict[int, tuple[int, int, int]] = {}
+        """index -> (revision, lease clock, digest) after it was applied."""
+        self.highest_committed = 0
+        self.snapshots_installed = 0
+        self.truncations = 0
+        self._quorum = len(members) // 2 + 1
+        self._nodes = {member: _Memory() for member in members}
+
+    # lives
+
+    def started(self, engine: ObservedEngine) -> None:
+        node = self._nodes[engine.node_id]
+        node.engine, node.dead_journal = engine, None
+        node.life_term = engine.core.term
+        node.commit_index, node.applied_index = engine.core.commit_index, engine.core.applied_index
+        name = engine.node_id
+        if engine.core.term < node.term:
+            self._violate(name, f"restarted in term {engine.core.term}, but it had told others of term {node.term}")
+        journal = engine.journal
+        for position in range(len(journal)):
+            self._entry_known(name, journal, journal[position])
+        self._watch_log(name, journal)
+        if engine.registry.applied_index:
+            self._state(name, engine.core.applied_index, engine.registry)
+        self.after_turn(engine)
+
+    def ended(self, name: str) -> None:
+        node = self._nodes[name]
+        if node.engine is not None:
+            node.dead_journal = node.engine.journal
+            node.engine = None
+
+    # logs
+
+    def _watch_log(self, name: str, journal: Journal) -> None:
+        add, truncate = journal.add, journal.deleteEntriesFrom
+
+        def watched_add(command: bytes, idx: int, term: int) -> None:
+            add(command, idx, term)
+            self._entry_known(name, journal, (command, idx, term))
+
+        def watched_truncate(entryFrom: int) -> None:
+            if entryFrom < len(journal):
+                self.truncations += 1
+                index = journal[entryFrom][1]
+                committed = self.committed.get(index)
+                if committed is not None and committed[0] == journal[entryFrom][2]:
+                    self._violate(name, f"deletes the committed entry {index} of term {committed[0]} from its log")
+            truncate(entryFrom)
+
+        journal.add = watched_add  # type: ignore[method-assign]
+        journal.deleteEntriesFrom = watched_truncate  # type: ignore[method-assign]
+
+    def _entry_known(self, name: str, journal: Journal, entry: LogEntry) -> None:
+        """Log matching: index and term determine the entry and the one before it, in any log at any time."""
+        command, index, term = entry
+        before = journal.term_at(index - 1)
+        known = self.entries.get((index, term))
+        if known is None:
+            self.entries[(index, term)] = (command, -1 if before is None else before)
+            return
+        if known[0] != command:
+            self._violate(name, f"entry {index} of term {term} differs from the one seen before")
+        if before is not None and known[1] != before:
+            if known[1] >= 0:
+                self._violate(name, f"entry {index} of term {term} follows term {before}, elsewhere term {known[1]}")
+            self.entries[(index, term)] = (command, before)
+
+    # leadership
+
+    def role_changed(self, engine: ObservedEngine, role: Role) -> None:
+        name, term = engine.node_id, engine.core.term
+        self.world.note(f"{name} {role} of term {term}")
+        if role != "leader":
+            return
+        other = self.leaders.setdefault(term, name)
+        if other != name:
+            self._violate(name, f"leads term {term}, and so did {other}")
+        # Leader completeness: every entry that was ever committed is in its log.
+        top = self.highest_committed
+        if top and engine.core.applied_index < top:
+            found = engine.journal.term_at(top)
+            if found != self.committed[top][0]:
+                self._violate(name, f"leads term {term} without the committed entry {top} (has term {found} there)")
+
+    # promises
+
+    def sent(self, engine: ObservedEngine, peer: str, message: Message) -> None:
+        node = self._nodes[engine.node_id]
+        match message:
+            case AppendReply(term=term, next_index=next_index, success=True):
+                self._acknowledged(engine, node, term, next_index - 1)
+            case VoteGranted(term=term):
+                self._voted(engine, node, term, peer)
+            case VoteRequest(term=term):
+                self._voted(engine, node, term, engine.node_id)
+            case _:
+                pass
+
+    def _acknowledged(self, engine: ObservedEngine, node: _Memory, term: int, index: int) -> None:
+        node.term = max(node.term, term)
+        if term != engine.core.term:
+            return  # it waited for the disk while the term changed: nobody of this term counts on it
+        known_term, known_index, _ = node.acknowledged
+        if term > known_term or (term == known_term and index > known_index):
+            journal = engine.journal
+            if index > journal.last_index:
+                self._violate(engine.node_id, f"acknowledges entry {index}, its log ends at {journal.last_index}")
+            node.acknowledged = (term, index, journal.term_at(index))
+
+    def _voted(self, engine: ObservedEngine, node: _Memory, term: int, candidate: str) -> None:
+        node.term = max(node.term, term)
+        voted = node.votes.setdefault(term, candidate)
+        if voted != candidate:
+            self._violate(engine.node_id, f"votes for {candidate} in term {term} after voting for {voted}")
+
+    # applying
+
+    def applying(self, engine: ObservedEngine, index: int, payload: bytes) -> None:
+        name, node = engine.node_id, self._nodes[engine.node_id]
+        if index != node.applied_index + 1:
+            self._violate(name, f"applies entry {index} after {node.applied_index}")
+        node.applied_index = index
+        term = engine.journal.term_at(index)
+        if term is None:
+            self._violate(name, f"applies entry {index}, which its log does not hold")
+            return
+        first = self.committed.setdefault(index, (term, payload))
+        if first != (term, payload):
+            self._violate(name, f"applies another entry {index} (term {term}, not {first[0]}) than the first applier")
+        elif index > self.highest_committed:
+            self.highest_committed = index
+            self._durable_on_a_quorum(name, index, term)
+
+    def applied(self, engine: ObservedEngine, index: int) -> None:
+        self._state(engine.node_id, index, engine.registry)
+
+    def installed(self, engine: ObservedEngine, index: int) -> None:
+        node = self._nodes[engine.node_id]
+        if node.engine is not engine:
+            return  # it recovers; ``started`` looks at the result
+        self.snapshots_installed += 1
+        self.world.note(f"{engine.node_id} installs a snapshot up to {index}")
+        if index <= node.applied_index:
+            self._violate(engine.node_id, f"goes back from entry {node.applied_index} to a snapshot at {index}")
+        node.applied_index = index
+        self._state(engine.node_id, index, engine.registry)
+
+    def _state(self, name: str, index: int, registry: Registry) -> None:
+        """State-machine safety: one state per index."""
+        state = (registry.revision, registry.clock_ms, registry.digest)
+        first = self.states.setdefault(index, state)
+        if first != state:
+            self._violate(name, f"is in state {state} at entry {index}, another node was in {first}")
+
+    def _durable_on_a_quorum(self, name: str, index: int, term: int) -> None:
+        holders = [member for member, node in self._nodes.items() if self._on_disk(node, index, term)]
+        if len(holders) < self._quorum:
+            self._violate(name, f"applies entry {index} of term {term}, which is on the disks of {holders} only")
+
+    @staticmethod
+    def _on_disk(node: _Memory, index: int, term: int) -> bool:
+        journal = node.dead_journal if node.engine is None else node.engine.journal
+        if journal is None:
+            return False
+        if journal.first_index > index:
+            return True  # below the log is a snapshot, which was on disk before the log was cut
+        return journal.synced_index >= index and journal.term_at(index) == term
+
+    # every turn
+
+    def after_turn(self, engine: ObservedEngine) -> None:
+        core, name = engine.core, engine.node_id
+        node = self._nodes[name]
+        term, commit_index, applied_index = core.term, core.commit_index, core.applied_index
+        if term < node.life_term or commit_index < node.commit_index:
+            self._violate(name, f"goes back from term {node.life_term}, commit {node.commit_index}")
+        if applied_index > commit_index:
+            self._violate(name, f"applied {applied_index}, committed {commit_index}")
+        node.life_term, node.commit_index = term, commit_index
+        acked_term, acked_index, entry_term = node.acknowledged
+        if acked_term == term and acked_index >= engine.journal.first_index:
+            found = engine.journal.term_at(acked_index)
+            if found != entry_term and entry_term is not None:
+                self._violate(name, f"acknowledged entry {acked_index} in this term {term} and lacks it (has {found})")
+
+    def _violate(self, name: str, text: str) -> None:
+        self.world.violate(f"{name} {text}")
+
+
+class ObservedEngine(Engine):
+    """The engine as it is; what it does is looked at on the way."""
+
+    watch: Invariants
+    observed = False
+
+    def observe(self, watch: Invariants) -> None:
+        self.watch = watch
+        self.observed = True
+
+    def on_role(self, role: Role) -> None:
+        super().on_role(role)
+        if self.observed:
+            self.watch.role_changed(self, role)
+
+    def send(self, peer: str, message: Message) -> None:
+        self.watch.sent(self, peer, message)
+        super().send(peer, message)
+
+    def apply(self, index: int, payload: bytes) -> None:
+        self.watch.applying(self, index, payload)
+        super().apply(index, payload)
+        self.watch.applied(self, index)
+
+    def replace_registry(self, registry: Registry, index: int) -> None:
+        super().replace_registry(registry, index)
+        if self.observed:
+            self.watch.installed(self, index)
+
+    def _advance(self) -> None:
+        super()._advance()
+        self.watch.after_turn(self)
+
+

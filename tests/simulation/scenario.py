@@ -1,0 +1,150 @@
+"""One run from start to verdict: a cluster, clients, faults for a while, then calm, convergence and the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from artemis import snapshot
+from tests.simulation import history as histories
+from tests.simulation.clients import SERVICES, Client, Door
+from tests.simulation.cluster import Cluster
+from tests.simulation.faults import Nemesis
+from tests.simulation.history import History
+from tests.simulation.invariants import ObservedEngine
+from tests.simulation.lease_owners import SERVICE as LEASED
+from tests.simulation.lease_owners import TTL_MS_MAX, LeaseOwner, LeaseReader
+from tests.simulation.settings import Settings
+from tests.simulation.world import World
+
+CALM_SECONDS_MAX = 30.0
+"""From the end of all faults until every node has everything. Far above what it takes: the links dial again within a
+second, an election takes two, a snapshot of a few kB less."""
+
+EXPIRY_SLACK = 1.5
+"""Seconds beyond its TTL within which a dead instance must be gone (promised: one), on a cluster that is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one run did: a run in which nothing happened has shown nothing."""
+
+    digest: str
+    seconds: float
+    events: int
+    messages: int
+    terms: int
+    committed: int
+    restarts: int
+    snapshots_installed: int
+    truncations: int
+    faults: dict[str, int]
+    acknowledged: int
+    linearizable_reads: int
+    unknown: int
+
+    def __str__(self) -> str:
+        faults = " ".join(f"{kind}={count}" for kind, count in sorted(self.faults.items()))
+        return (
+            f"{self.seconds:.0f} s, {self.events} events, {self.messages} messages, {self.terms} leaderships,"
+            f" {self.committed} entries, {self.restarts} restarts, {self.snapshots_installed} snapshots installed,"
+            f" {self.truncations} truncations; {self.acknowledged} writes acknowledged, {self.unknown} unknown,"
+            f" {self.linearizable_reads} linearizable reads; {faults or 'no faults'}; trace {self.digest}"
+        )
+
+
+class Run:
+    """``run()`` does it all; its parts are there for tests that do other things in between."""
+
+    def __init__(
+        self, seed: int | str, settings: Settings, engine_class: type[ObservedEngine] = ObservedEngine
+    ) -> None:
+        self.world = World(seed)
+        self.settings = settings
+        self.cluster = Cluster(self.world, settings, engine_class)
+        self.door = Door(self.cluster)
+        self.history = History()
+        self.clients = [
+            Client(f"c{number}", self.door, self.history, settings.think) for number in range(settings.clients)
+        ]
+        drift = None if "clock-rate" in settings.faults else settings.clock_drift
+        self.owners = [LeaseOwner(f"owner{number}", self.door, drift) for number in range(settings.lease_owners)]
+        self.lease_reader = LeaseReader(self.door, self.owners, settings.think)
+        self.nemesis = Nemesis(self.cluster, settings.faults, settings.fault_pause, settings.fault_length)
+
+    def run(self, seconds: float) -> Report:
+        """Raises ``Violation``."""
+        self.start()
+        self.world.run_for(seconds)
+        self.finish()
+        return self.report()
+
+    def start(self) -> None:
+        self.cluster.start_all()
+        for actor in (*self.clients, *self.owners, self.lease_reader, self.nemesis):
+            actor.start()
+
+    def finish(self) -> None:
+        """Calm, convergence, and every check that needs the end."""
+        self.nemesis.stop()
+        for actor in (*self.clients, *self.owners, self.lease_reader):
+            actor.stop()
+        self.cluster.calm()
+        self._require(lambda: self.cluster.settled(), "the nodes do not agree after all faults ended")
+        self._require(lambda: all(client.idle for client in self.clients), "a request was never answered")
+        self.world.run_for(TTL_MS_MAX / 1000 + EXPIRY_SLACK)
+        for engine in self.cluster.engines():
+            if engine.registry.service(LEASED) is not None:
+                self._violate(f"{engine.node_id} still has instances whose owners died")
+        self._read_everywhere()
+        self._require(self._equal, "the nodes' states differ")
+        found = histories.check(self.history)
+        if found:
+            self._violate(histories.violations_text(found))
+
+    def report(self) -> Report:
+        watch = self.cluster.watch
+        writes = [operation for operation in self.history.operations if operation.kind in ("add", "remove")]
+        return Report(
+            digest=self.world.trace.digest,
+            seconds=self.world.now,
+            events=self.world.events,
+            messages=self.cluster.network.messages,
+            terms=len(watch.leaders),
+            committed=watch.highest_committed,
+            restarts=sum(machine.lives - 1 for machine in self.cluster.machines.values()),
+            snapshots_installed=watch.snapshots_installed,
+            truncations=watch.truncations,
+            faults={str(kind): count for kind, count in self.nemesis.done.items()},
+            acknowledged=sum(1 for operation in writes if operation.outcome == "ok"),
+            linearizable_reads=self.history.ok("read"),
+            unknown=sum(1 for operation in writes if operation.outcome == "info"),
+        )
+
+    def _read_everywhere(self) -> None:
+        """The last reads: every node must answer them, and with everything that was acknowledged."""
+        reader = Client("last reader", self.door, self.history, 1.0)
+        reader.stop()
+        for name in self.cluster.members:
+            for service in SERVICES:
+                operation = reader.read(service, "read", name)
+                self._require(lambda: reader.idle, f"{operation} was never answered")
+                if operation.outcome != "ok":
+                    self._violate(f"{operation} failed on a cluster without faults")
+
+    def _equal(self) -> bool:
+        """All nodes hold the same bytes. The lease clock moves on, so they are compared at a moment of equal index."""
+        if not self.cluster.settled():
+            return False
+        states = [b"".join(snapshot.encode(engine.registry.freeze())) for engine in self.cluster.engines()]
+        if len(set(states)) > 1:
+            self._violate("equal index, different snapshot bytes")
+        return True
+
+    def _require(self, condition: Callable[[], bool], otherwise: str) -> None:
+        if not self.world.run_until_true(condition, CALM_SECONDS_MAX):
+            self._violate(f"{otherwise} (waited {CALM_SECONDS_MAX:.0f} s)")
+
+    def _violate(self, text: str) -> None:
+        self.world.violate(text)
+        self.world.run_for(0.001)

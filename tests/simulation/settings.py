@@ -1,0 +1,100 @@
+"""What one run is made of: cluster, speeds, bounds, clients, and which kinds of fault exist in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal, get_args
+
+from artemis.consensus.timing import Bounds, Timing
+from tests.simulation.network import NetworkSettings
+
+FaultKind = Literal[
+    "isolate",
+    "split",
+    "one-way",
+    "bridge",
+    "reset",
+    "slow-network",
+    "kill",
+    "kill-in-disk-job",
+    "power-cut",
+    "power-cut-all",
+    "stop",
+    "pause",
+    "slow-disk",
+    "failing-disk",
+    "snapshot",
+    "clock-rate",
+]
+FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """Times in seconds unless the name says otherwise."""
+
+    members: int = 3
+    timing: Timing = field(default_factory=Timing)
+    bounds: Bounds = field(default_factory=Bounds)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    disk_job_min: float = 0.0002
+    disk_job_max: float = 0.003
+    lateness: float = 0.0
+    """Most by which a callback of an event loop starts late."""
+    clock_offset_max: float = 1e6
+    clock_drift: float = 0.001
+    """Rates of the nodes' clocks differ from 1 by at most this. The lease bounds are checked with it."""
+    clients: int = 6
+    lease_owners: int = 3
+    think: float = 0.25
+    """Mean pause of a client between two operations."""
+    faults: tuple[FaultKind, ...] = ()
+    fault_pause: float = 2.0
+    """Mean time between two faults."""
+    fault_length: float = 2.0
+    """Mean time until a fault is undone."""
+
+    def describe(self) -> str:
+        faults = ", ".join(self.faults) or "none"
+        return (
+            f"{self.members} nodes, {self.clients} clients, snapshot every {self.bounds.snapshot_log_entries} entries,"
+            f" fault every {self.fault_pause:.1f} s for {self.fault_length:.1f} s: {faults}"
+        )
+
+
+def swarm(rng: Random) -> Settings:
+    """Draw a run. Every kind of fault exists in half of the runs: a mixture of everything hides what two of them do
+    together, because a third one keeps undoing it."""
+    snapshot_every = round(log_uniform(rng, 20, 2000))
+    return Settings(
+        members=rng.choice((3, 3, 3, 5)),
+        timing=Timing(timer_ms=rng.choice((20, 40))),
+        bounds=Bounds(
+            entries_in_flight=rng.choice((1, 2, 2, 8)),
+            entry_proposals=rng.choice((1, 4, 4096)),
+            append_window_bytes=rng.choice((2_000, 8 * 1024 * 1024)),
+            snapshot_log_entries=snapshot_every,
+            snapshot_trailing_entries=rng.choice((1, snapshot_every // 2 + 1)),
+            snapshot_chunk_bytes=rng.choice((512, 4096, 256 * 1024)),
+        ),
+        network=NetworkSettings(
+            latency_max=log_uniform(rng, 0.001, 0.08),
+            retransmission_max=log_uniform(rng, 0.01, 1.0),
+            stall=rng.choice((0.3, 1.0, 5.0)),
+            grid=rng.choice((0.0, 0.0, 0.005, 0.05)),
+            old_bytes_linger=rng.random() < 0.5,
+        ),
+        disk_job_max=log_uniform(rng, 0.001, 0.1),
+        lateness=rng.choice((0.0, 0.0, 0.002, 0.02)),
+        clock_drift=rng.choice((0.0, 0.001, 0.01)),
+        clients=rng.choice((3, 6, 12)),
+        think=log_uniform(rng, 0.05, 0.6),
+        faults=tuple(kind for kind in FAULT_KINDS if rng.random() < 0.5),
+        fault_pause=log_uniform(rng, 0.3, 4.0),
+        fault_length=log_uniform(rng, 0.2, 5.0),
+    )
+
+
+def log_uniform(rng: Random, low: float, high: float) -> float:
+    return float(low * (high / low) ** rng.random())
