@@ -24,9 +24,6 @@ class InboundOwner(Protocol):
     counters: LinkCounters
     events: LinkEvents
 
-    def admit(self, connection: InboundConnection) -> bool:
-        """False: close it. Too many are unproven already, or the links are closing."""
-
     def new_answer(self) -> ListenerHandshake: ...
 
     def authenticated(self, connection: InboundConnection, peer: str) -> None: ...
@@ -40,10 +37,10 @@ class InboundOwner(Protocol):
 class InboundConnection(asyncio.BufferedProtocol):
     """One accepted connection, from its first byte to its end."""
 
-    def __init__(self, owner: InboundOwner, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, owner: InboundOwner, address: str, loop: asyncio.AbstractEventLoop) -> None:
         self.peer = ""
         """Who it is, once proven."""
-        self.address = ""
+        self.address = address
         self._owner = owner
         self._loop = loop
         self._transport: asyncio.Transport | None = None
@@ -62,11 +59,10 @@ class InboundConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's has the methods, not the base class
         self._transport = transport
-        self.address = str(transport.get_extra_info("peername"))
-        settings = self._owner.settings
-        if not self._owner.admit(self):
-            self.close()
+        if self._closed:
+            transport.abort()
             return
+        settings = self._owner.settings
         connection: socket.socket = transport.get_extra_info("socket")
         set_socket_options(connection, dead_after_s=settings.stall_s)
         self._timer = self._loop.call_later(settings.handshake_s, self._on_handshake_late)

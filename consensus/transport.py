@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 
 from artemis.consensus import ports, wire
 from artemis.consensus.handshake import NONCE_BYTES, DialerHandshake, Identity, ListenerHandshake
+from artemis.consensus.link_acceptor import Acceptor
 from artemis.consensus.link_inbound import InboundConnection
 from artemis.consensus.link_outbound import PeerLink
 from artemis.consensus.link_settings import LinkCounters, LinkSettings, PacedLog
@@ -67,7 +68,7 @@ class TcpLinks:
         self._accepted_gone = asyncio.Event()
         self._once_up: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -91,11 +92,8 @@ class TcpLinks:
         if self._sweeper is None:
             raise RuntimeError("start comes before start_server")
         if self._server_socket is not None:
-            self._server = await self._loop.create_server(
-                lambda: InboundConnection(self, self._loop),
-                sock=self._server_socket,
-                backlog=2 * self.settings.unauthenticated_max,
-            )
+            self._acceptor = Acceptor(self._loop, self._server_socket, self._new_inbound, self._never_joined)
+            self._acceptor.listen(2 * self.settings.unauthenticated_max)
 
     def send(self, peer: str, message: wire.Message) -> None:
         link = self._links.get(peer)
@@ -116,8 +114,8 @@ class TcpLinks:
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         elif self._server_socket is not None:
             self._server_socket.close()
         for task in self._tasks:
@@ -129,13 +127,14 @@ class TcpLinks:
             connection.close()
 
     async def wait_closed(self) -> None:
-        """After ``close``: until no task and no connection is left."""
+        """Close, and wait until no task and no connection is left."""
+        self.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._acceptor is not None:
+            await self._acceptor.wait_closed()
         while self._accepted:
             self._accepted_gone.clear()
             await self._accepted_gone.wait()
-        if self._server is not None:
-            await self._server.wait_closed()
 
     def _sweep(self) -> None:
         now = self._loop.time()
@@ -171,15 +170,18 @@ class TcpLinks:
 
     # What the connections ask: link_inbound.InboundOwner
 
-    def admit(self, connection: InboundConnection) -> bool:
-        self._accepted.add(connection)
-        if self._closed:
-            return False
+    def _new_inbound(self, address: str) -> InboundConnection | None:
         if len(self._unproven) >= self.settings.unauthenticated_max:
-            self.refused(connection, "too_many", f"{len(self._unproven)} connections are proving themselves already")
-            return False
+            self._refused("", "too_many", address, f"{len(self._unproven)} connections are proving themselves already")
+            return None
+        connection = InboundConnection(self, address, self._loop)
+        self._accepted.add(connection)
         self._unproven.add(connection)
-        return True
+        return connection
+
+    def _never_joined(self, connection: asyncio.BaseProtocol) -> None:
+        assert isinstance(connection, InboundConnection)
+        self.gone(connection)
 
     def new_answer(self) -> ListenerHandshake:
         return ListenerHandshake(self._identity, self._nonce())
@@ -196,9 +198,11 @@ class TcpLinks:
         self._links[peer].hint()
 
     def refused(self, connection: InboundConnection, reason: str, text: str) -> None:
+        self._refused(connection.peer, reason, connection.address, text)
+
+    def _refused(self, peer: str, reason: str, address: str, text: str) -> None:
         self.counters.refused[reason] += 1
-        name = connection.peer or "unproven"
-        self._paced_log.warn((connection.peer, reason), f"closed connection from {name} {connection.address}: {text}")
+        self._paced_log.warn((peer, reason), f"closed connection from {peer or 'unproven'} {address}: {text}")
 
     def gone(self, connection: InboundConnection) -> None:
         self._unproven.discard(connection)
