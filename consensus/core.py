@@ -23,6 +23,7 @@ from pysyncobj.node import Node
 from artemis.consensus import appendcheck, seams
 from artemis.consensus.appendcheck import Reply, SafetyViolation, Verdict
 from artemis.consensus.flow import SendWindows
+from artemis.consensus.freshness import Freshness, TimeProof
 from artemis.consensus.journal import Journal
 from artemis.consensus.prevote import PreVote
 from artemis.consensus.status import Role
@@ -72,11 +73,19 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     """One node's Raft state. Single-threaded: every call comes from the engine's thread."""
 
     def __init__(
-        self, node_id: str, members: tuple[str, ...], journal: Journal, host: CoreHost, timing: Timing, bounds: Bounds
+        self,
+        node_id: str,
+        members: tuple[str, ...],
+        journal: Journal,
+        host: CoreHost,
+        timing: Timing,
+        bounds: Bounds,
+        freshness: Freshness,
     ) -> None:
         self._host = host
         self._journal = journal
         self._timing = timing
+        self._freshness = freshness
         self._windows = SendWindows(bounds.append_window_bytes)
         self._nodes = {member: Node(member) for member in members if member != node_id}
         self._quorum = len(members) // 2 + 1
@@ -151,10 +160,10 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     def match_index(self, peer: str) -> int:
         return int(self._SyncObj__raftMatchIndex.get(self._nodes[peer], 0))
 
-    def quorum_heard_at(self) -> float:
-        """On the leader: the latest time at which a majority (itself included) is known to have answered."""
-        others = sorted((self._SyncObj__lastResponseTime.get(node, 0.0) for node in self._nodes.values()), reverse=True)
-        return self._host.now() if self._quorum == 1 else float(others[self._quorum - 2])
+    def age_us(self) -> int:
+        """How old the applied state may be, proven by round trips; ``freshness.UNKNOWN_US`` when nobody vouches."""
+        now = self._host.now()
+        return self._freshness.leader_age_us(now) if self.role == "leader" else self._freshness.follower_age_us(now)
 
     def last_entry(self) -> tuple[int, int]:
         return self._journal.last_index, self._journal.last_term
@@ -173,6 +182,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     def tick(self) -> None:
         """Elections, commitment, applying, heartbeats. Exceptions of ``host.apply`` come out here."""
         self._onTick(0.0)
+        self._freshness.on_applied(self.applied_index)
         self._rewind_closed_windows()
 
     def append(self, payload: bytes) -> int:
@@ -208,12 +218,18 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         """Hand the core only what ``appendcheck`` lets through, anchored where both logs agree."""
         if self._accept_leader(peer, message.term):
             self._feed(peer, message.term, appendcheck.check(message, self._journal, self.commit_index))
+            self._freshness.on_append(peer, message.proof, message.commit_index, self._host.now())
 
     def on_heartbeat(self, peer: str, message: Heartbeat) -> None:
-        """The leader lives; it says nothing about logs."""
-        if self._accept_leader(peer, message.term):
+        self.on_leader_contact(peer, message.term)
+        if message.term == self.term:
+            self._freshness.on_contact(peer, message.proof)
+
+    def on_leader_contact(self, peer: str, term: int) -> None:
+        """The leader lives; it says nothing about logs (hazard A: the library would take over its commit index)."""
+        if self._accept_leader(peer, term):
             nothing = Reply(self._journal.last_index + 1, success=False, reset=False)
-            self._feed(peer, message.term, Verdict(nothing, self.commit_index))
+            self._feed(peer, term, Verdict(nothing, self.commit_index))
 
     def _accept_leader(self, peer: str, term: int) -> bool:
         if term < self.term:
@@ -251,6 +267,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         raised the match index above what the follower still had)."""
         if self.role != "leader" or message.term != self.term:
             return
+        self._freshness.on_reply(peer, message.proof, self._host.now())
         node = self._nodes[peer]
         next_before, match = self._SyncObj__raftNextIndex[node], self._SyncObj__raftMatchIndex[node]
         if message.reset:
@@ -358,7 +375,9 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             case "append_entries":
                 self._send_append(peer, message)
             case "next_node_idx":
-                self._host.send_when_durable(peer, AppendReply(self.term, *self._reply))
+                self._host.send_when_durable(
+                    peer, AppendReply(self.term, *self._reply, self._freshness.proof(peer, self._host.now()))
+                )
             case "request_vote":
                 request = VoteRequest(message["term"], message["last_log_index"], message["last_log_term"])
                 self._host.send_when_durable(peer, request)
@@ -378,15 +397,24 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
                 self._send_heartbeat(peer)
                 return
         append = AppendEntries(
-            message["term"], message["commit_index"], message["prevLogIdx"], message["prevLogTerm"], tuple(entries)
+            message["term"],
+            message["commit_index"],
+            message["prevLogIdx"],
+            message["prevLogTerm"],
+            tuple(entries),
+            self._leader_proof(peer),
         )
         self._host.send(peer, append)
+
+    def _leader_proof(self, peer: str) -> TimeProof:
+        now = self._host.now()
+        return self._freshness.proof(peer, now, self._freshness.leader_age_us(now))
 
     def _send_heartbeat(self, peer: str) -> None:
         now = self._host.now()
         if (now - self._heartbeat_sent_at.get(peer, float("-inf"))) * 2000 >= self._timing.heartbeat_ms:
             self._heartbeat_sent_at[peer] = now
-            self._host.send(peer, Heartbeat(self.term))
+            self._host.send(peer, Heartbeat(self.term, self._leader_proof(peer)))
 
     def _rewind_closed_windows(self) -> None:
         """Batches that were held back go out later, from where the gap begins."""
@@ -410,6 +438,11 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     def _SyncObj__tryLogCompaction(self) -> None:
         """Compaction is the engine's: the library's is not atomic (hazards D2, D6)."""
+
+    def _SyncObj__setCurrentTerm(self, term: int, voted_for: str | None) -> None:
+        if term != self.term:
+            self._freshness.forget_leadership()
+        super()._SyncObj__setCurrentTerm(term, voted_for)
 
     def _SyncObj__setState(self, state: int) -> None:
         before = self._SyncObj__raftState

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from artemis.commands import Command, RequestId, decode_entry
 from artemis.consensus import seams
 from artemis.consensus.core import RaftCore
+from artemis.consensus.freshness import Freshness
 from artemis.consensus.journal import Journal
 from artemis.consensus.leadership import Leadership
 from artemis.consensus.ports import Clock, Disk, DiskQueue, Links, Random, Scheduler, TimerHandle
@@ -50,6 +51,13 @@ from artemis.errors import Unavailable
 from artemis.registry import Registry
 
 log = logging.getLogger("artemis.consensus")
+
+STALL_SECONDS = 0.2
+"""A timer that is late by more means that this process did not run."""
+
+DRAIN_SECONDS = 0.05
+"""How long it then only listens: what arrived meanwhile is in the sockets. Judging by the clock first would depose a
+healthy leader for its own pause, and answer "no majority" to writes whose acknowledgements are there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,16 +111,17 @@ class Engine:
         self._links_up: dict[str, int] = {}  # link generation per connected peer
         self._generation = 0
         self._seen: tuple[int, str | None] = (0, None)
-        self._leader_commit = (0, float("-inf"))  # what the leader last said is committed, and when it was heard
-        self._current_at = float("-inf")  # when the applied state last held all that
         self._caught_up = False
+        self._ticked_at = world.clock()
+        self._drain_until = float("-inf")
         self._leadership = Leadership(len(members), timing, bounds)
         self._reads = ReadBarriers(bounds.waiting_reads)
         self._session = Session(node_id, self.journal.incarnation, bounds)
         self._start_lsn = self.journal.lsn
         self._revision_waiters = RevisionWaiters(bounds.waiting_reads)
         self._listeners: list[Callable[[int], None]] = []
-        self.core = RaftCore(node_id, members, self.journal, self, timing, bounds)
+        age = Freshness(len(members) // 2, world.rng.getrandbits(51), world.clock())
+        self.core = RaftCore(node_id, members, self.journal, self, timing, bounds, age)
         self._snapshots = Snapshotting(self, store, world.snapshot_queue, bounds)
         self._snapshots.recover()
 
@@ -181,8 +190,7 @@ class Engine:
         self._snapshots.take()
 
     def status(self) -> NodeStatus:
-        core, now = self.core, self.now()
-        lag_ms = self._lag_ms(now)
+        core = self.core
         known_leader = core.leader_id is not None and core.hears_leader
         reasons = []
         if self.failed is not None:
@@ -202,7 +210,7 @@ class Engine:
             last_log_index=self.journal.last_index,
             first_log_index=self.journal.first_index,
             snapshot_index=self._snapshots.index,
-            apply_lag_ms=lag_ms,
+            apply_lag_ms=core.age_us() // 1000,
             ready=self._caught_up and self.failed is None and not self._closed,
             reasons=tuple(reasons),
             peers=tuple(
@@ -210,11 +218,6 @@ class Engine:
                 for peer in core.peers()
             ),
         )
-
-    def _lag_ms(self, now: float) -> int:
-        """How old the applied state may be. Contact alone would not do: a node can hear a leader and lag in the log."""
-        current_at = self.core.quorum_heard_at() if self.core.role == "leader" else self._current_at
-        return min(max(0, int((now - current_at) * 1000)), 2**53) if current_at > float("-inf") else 2**53
 
     def _refuse_if_stopped(self) -> None:
         if self.failed is not None:
@@ -235,12 +238,17 @@ class Engine:
         if self._closed or self.failed is not None:
             return
         now = self.now()
+        self._timer = self._world.scheduler.call_later(self._timing.timer_ms / 1000, self._tick)
+        if now - self._ticked_at > STALL_SECONDS:
+            self._drain_until = now + DRAIN_SECONDS
+        self._ticked_at = now
+        if now < self._drain_until:
+            return
         self._session.expire(now)
         self._reads.expire(now)
         self._revision_waiters.expire(now)
         self._leadership.confirmations.give_up_late(now)
         self._snapshots.tick()
-        self._timer = self._world.scheduler.call_later(self._timing.timer_ms / 1000, self._tick)
         self.wake()
 
     def _step(self) -> None:
@@ -252,7 +260,8 @@ class Engine:
     def _advance(self) -> None:
         # A lone node is its own majority, so its core would commit what is not on disk yet: let it look only when
         # everything is.
-        if self.core.peers() or self.journal.synced_lsn == self.journal.lsn:
+        drained = self.now() >= self._drain_until
+        if drained if self.core.peers() else self.journal.synced_lsn == self.journal.lsn:
             self.core.tick()
         self._notice_leadership()
         self._hand_over()
@@ -262,8 +271,6 @@ class Engine:
             self.core.broadcast()
         self._start_reads()
         self._reads.release(self.core.applied_index)
-        if self._leader_commit[0] <= self.core.applied_index:
-            self._current_at = max(self._current_at, self._leader_commit[1])
         self._sync()
 
     def _notice_leadership(self) -> None:
@@ -377,8 +384,6 @@ class Engine:
         match message:
             case AppendEntries():
                 core.on_append_entries(peer, message)
-                if message.term == core.term:
-                    self._leader_commit = (message.commit_index, self.now())
             case AppendReply():
                 core.on_append_reply(peer, message)
             case Forward():
@@ -400,7 +405,7 @@ class Engine:
             case Heartbeat():
                 core.on_heartbeat(peer, message)
             case SnapshotChunk():
-                core.on_heartbeat(peer, Heartbeat(message.term))
+                core.on_leader_contact(peer, message.term)
                 if message.term == core.term:
                     self._snapshots.on_chunk(peer, message)
             case SnapshotReply():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from artemis.consensus.freshness import TimeProof
 from artemis.errors import DataDamaged
 
 LogEntry = tuple[bytes, int, int]
@@ -23,6 +24,7 @@ class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=1):
     prev_index: int
     prev_term: int
     entries: tuple[LogEntry, ...]
+    proof: TimeProof
 
 
 class AppendReply(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -35,6 +37,7 @@ class AppendReply(msgspec.Struct, frozen=True, array_like=True, tag=2):
     next_index: int
     success: bool
     reset: bool
+    proof: TimeProof
 
 
 class VoteRequest(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -70,6 +73,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=8):
     """Keeps a follower from campaigning while it is fed a snapshot: no claim about logs."""
 
     term: int
+    proof: TimeProof
 
 
 class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=9):

@@ -14,6 +14,7 @@ import pytest
 from artemis.consensus import seams
 from artemis.consensus.appendcheck import SafetyViolation
 from artemis.consensus.core import NO_OP, RaftCore
+from artemis.consensus.freshness import Freshness, TimeProof
 from artemis.consensus.journal import Journal
 from artemis.consensus.status import Role
 from artemis.consensus.timing import Bounds, Timing
@@ -62,7 +63,9 @@ class Member:
         rng = Random(1)
         seams.activate(self.now, rng)
         self.journal = Journal.open(SimDisk(), node_id="n1", cluster="c", rng=rng, wall_ms=0)
-        self.core = RaftCore("n1", members, self.journal, self, Timing(), bounds or Bounds())
+        self.core = RaftCore(
+            "n1", members, self.journal, self, Timing(), bounds or Bounds(), Freshness(len(members) // 2, 1, 0.0)
+        )
         for peer in members[1:]:
             self.core.on_connected(peer)
         self.sync()
@@ -105,15 +108,16 @@ class Member:
         sent, self.sent = self.sent, []
         return sent
 
-    def last_reply(self) -> AppendReply:
+    def last_reply(self) -> tuple[int, int, bool, bool]:
+        """(term, next_index, success, reset) of the newest reply, once it may leave."""
         self.sync()
         replies = [message for _, message in self.take_sent() if isinstance(message, AppendReply)]
-        return replies[-1]
+        return replies[-1].term, replies[-1].next_index, replies[-1].success, replies[-1].reset
 
     def follow(self, term: int, prev: tuple[int, int], entries: list[tuple[int, int]], commit: int = 1) -> None:
         """n2 leads ``term`` and sends ``entries`` as (index, term)."""
         log = tuple(command(index, of) for index, of in entries)
-        self.core.on_append_entries("n2", AppendEntries(term, commit, prev[0], prev[1], log))
+        self.core.on_append_entries("n2", AppendEntries(term, commit, prev[0], prev[1], log, NO_PROOF))
 
     def lead(self) -> int:
         """Win an election; returns the term."""
@@ -134,6 +138,13 @@ class Member:
         return [(index, term) for _, index, term in self.journal[:]]
 
 
+NO_PROOF = TimeProof(0, 0, 0)
+
+
+def reply(term: int, next_index: int, success: bool, reset: bool) -> AppendReply:
+    return AppendReply(term, next_index, success, reset, NO_PROOF)
+
+
 def command(index: int, term: int) -> LogEntry:
     return b"\x00" + f"{index}@{term}".encode(), index, term
 
@@ -145,10 +156,10 @@ def test_a_shorter_resend_does_not_remove_what_was_acknowledged() -> None:
     """Hazard C: 7 and 8 are acknowledged when 4..6 arrive again; the library would end the log at 6."""
     member = Member()
     member.follow(1, (1, 0), [(i, 1) for i in range(2, 9)])
-    assert member.last_reply() == AppendReply(1, 9, True, False)
+    assert member.last_reply() == (1, 9, True, False)
     member.follow(1, (3, 1), [(4, 1), (5, 1), (6, 1)])
     assert member.journal.last_index == 8
-    assert member.last_reply() == AppendReply(1, 7, True, False), "only what this message verified"
+    assert member.last_reply() == (1, 7, True, False), "only what this message verified"
 
 
 def test_only_the_conflicting_suffix_is_replaced() -> None:
@@ -156,7 +167,7 @@ def test_only_the_conflicting_suffix_is_replaced() -> None:
     member.follow(1, (1, 0), [(2, 1), (3, 1), (4, 1)])
     member.follow(2, (1, 0), [(2, 1), (3, 2)])
     assert member.log() == [(1, 0), (2, 1), (3, 2)]
-    assert member.last_reply() == AppendReply(2, 4, True, False)
+    assert member.last_reply() == (2, 4, True, False)
 
 
 def test_a_heartbeat_in_front_of_a_divergent_tail_verifies_only_up_to_its_anchor() -> None:
@@ -164,7 +175,7 @@ def test_a_heartbeat_in_front_of_a_divergent_tail_verifies_only_up_to_its_anchor
     member = Member()
     member.follow(1, (1, 0), [(2, 1), (3, 1), (4, 1)])
     member.follow(2, (2, 1), [], commit=9)
-    assert member.last_reply() == AppendReply(2, 3, True, False)
+    assert member.last_reply() == (2, 3, True, False)
     assert member.core.commit_index == 2, "hazard A: the commit index stays within what was verified"
     member.core.tick()
     assert [index for index, _ in member.applied] == [2]
@@ -174,7 +185,7 @@ def test_a_message_that_verifies_nothing_moves_no_commit_index() -> None:
     """Hazard A: the library adopts the leader's commit index from snapshot messages."""
     member = Member()
     member.follow(1, (1, 0), [(2, 1), (3, 1)])
-    member.core.on_heartbeat("n2", Heartbeat(2))
+    member.core.on_heartbeat("n2", Heartbeat(2, NO_PROOF))
     assert member.core.commit_index == 1
     assert member.core.term == 2
 
@@ -194,13 +205,13 @@ def test_a_divergent_tail_is_left_behind_in_one_step() -> None:
     member.follow(1, (1, 0), [(2, 1)])
     member.follow(3, (2, 1), [(i, 3) for i in range(3, 300)])
     member.follow(4, (299, 4), [])
-    assert member.last_reply() == AppendReply(4, 3, False, True)
+    assert member.last_reply() == (4, 3, False, True)
 
 
 def test_a_gap_is_answered_with_the_own_end() -> None:
     member = Member()
     member.follow(1, (7, 1), [(8, 1)])
-    assert member.last_reply() == AppendReply(1, 2, False, True)
+    assert member.last_reply() == (1, 2, False, True)
 
 
 def test_entries_below_the_first_kept_one_are_known_to_match() -> None:
@@ -209,9 +220,9 @@ def test_entries_below_the_first_kept_one_are_known_to_match() -> None:
     member.core.tick()
     member.core.drop_prefix(5)
     member.follow(2, (2, 1), [(3, 1), (4, 1)])
-    assert member.last_reply() == AppendReply(2, 6, True, False)
+    assert member.last_reply() == (2, 6, True, False)
     member.follow(2, (3, 1), [(4, 1), (5, 1), (6, 1)])
-    assert member.last_reply() == AppendReply(2, 7, True, False)
+    assert member.last_reply() == (2, 7, True, False)
     assert member.log() == [(i, 1) for i in range(5, 9)]
 
 
@@ -219,15 +230,14 @@ def test_nothing_is_acknowledged_before_it_is_on_disk() -> None:
     member = Member()
     member.follow(1, (1, 0), [(2, 1)])
     assert not any(isinstance(message, AppendReply) for _, message in member.take_sent())
-    member.sync()
-    assert ("n2", AppendReply(1, 3, True, False)) in member.take_sent()
+    assert member.last_reply() == (1, 3, True, False)
 
 
 def test_a_deposed_leader_is_told_the_term() -> None:
     """Hazard G3: the library drops its messages without a word."""
     member = Member()
     member.follow(5, (1, 0), [])
-    member.core.on_append_entries("n3", AppendEntries(4, 1, 1, 0, ()))
+    member.core.on_append_entries("n3", AppendEntries(4, 1, 1, 0, (), NO_PROOF))
     assert ("n3", TermHint(5)) in member.take_sent()
     assert member.core.leader_id == "n2"
 
@@ -332,7 +342,7 @@ def test_a_leader_counts_an_acknowledgement_only_up_to_its_own_disk() -> None:
     member = Member()
     term = member.lead()
     index = member.core.append(b"x")
-    member.core.on_append_reply("n2", AppendReply(term, index + 1, True, False))
+    member.core.on_append_reply("n2", reply(term, index + 1, True, False))
     member.core.tick()
     assert member.core.commit_index == 1, "the leader's copy is not on disk yet, so only one copy is"
     member.sync()
@@ -347,8 +357,8 @@ def test_an_acknowledgement_of_another_term_is_dropped() -> None:
     term = member.lead()
     index = member.core.append(b"x")
     member.sync()
-    member.core.on_append_reply("n2", AppendReply(term - 1, index + 1, True, False))
-    member.core.on_append_reply("n3", AppendReply(term + 1, index + 1, True, False))
+    member.core.on_append_reply("n2", reply(term - 1, index + 1, True, False))
+    member.core.on_append_reply("n3", reply(term + 1, index + 1, True, False))
     member.core.tick()
     assert member.core.commit_index == 1
 
@@ -357,7 +367,7 @@ def test_an_acknowledgement_beyond_the_own_log_stops_the_node() -> None:
     member = Member()
     term = member.lead()
     with pytest.raises(SafetyViolation, match="this log ends at 2"):
-        member.core.on_append_reply("n2", AppendReply(term, 9, True, False))
+        member.core.on_append_reply("n2", reply(term, 9, True, False))
 
 
 def test_the_lowest_of_several_resets_wins_and_never_below_the_match() -> None:
@@ -367,15 +377,15 @@ def test_the_lowest_of_several_resets_wins_and_never_below_the_match() -> None:
     for _ in range(6):
         member.core.append(b"x")
     member.sync()
-    member.core.on_append_reply("n2", AppendReply(term, 4, True, False))
+    member.core.on_append_reply("n2", reply(term, 4, True, False))
     member.core.broadcast()
     member.take_sent()
     for reset in (5, 6, 6):
-        member.core.on_append_reply("n2", AppendReply(term, reset, False, True))
+        member.core.on_append_reply("n2", reply(term, reset, False, True))
     member.core.broadcast()
     (append,) = [m for peer, m in member.take_sent() if peer == "n2" and isinstance(m, AppendEntries) and m.entries]
     assert append.prev_index == 4
-    member.core.on_append_reply("n2", AppendReply(term, 1, False, True))
+    member.core.on_append_reply("n2", reply(term, 1, False, True))
     member.core.broadcast()
     (append,) = [m for peer, m in member.take_sent() if peer == "n2" and isinstance(m, AppendEntries) and m.entries]
     assert append.prev_index == 3, "entry 3 is known to match"
@@ -390,7 +400,7 @@ def test_an_acknowledgement_does_not_send_again_what_is_on_its_way() -> None:
     member.core.broadcast()
     member.sync()
     member.take_sent()
-    member.core.on_append_reply("n2", AppendReply(term, 4, True, False))
+    member.core.on_append_reply("n2", reply(term, 4, True, False))
     member.core.broadcast()
     assert not any(m.entries for peer, m in member.take_sent() if peer == "n2" and isinstance(m, AppendEntries))
 
@@ -405,8 +415,8 @@ def test_a_closed_window_sends_heartbeats_and_goes_on_from_the_gap() -> None:
     member.take_sent()
     member.time += 1
     member.core.broadcast()
-    assert Heartbeat(term) in [message for peer, message in member.take_sent() if peer == "n2"]
-    member.core.on_append_reply("n2", AppendReply(term, first + 1, True, False))
+    assert any(isinstance(message, Heartbeat) for peer, message in member.take_sent() if peer == "n2")
+    member.core.on_append_reply("n2", reply(term, first + 1, True, False))
     member.core.broadcast()
     appends = [m for peer, m in member.take_sent() if peer == "n2" and isinstance(m, AppendEntries)]
     assert [entry[1] for append in appends for entry in append.entries] == [second]
@@ -438,10 +448,10 @@ def test_a_follower_far_behind_gets_heartbeats_while_it_is_fed_a_snapshot() -> N
     for _ in range(8):
         member.core.append(b"x")
     member.sync()
-    member.core.on_append_reply("n2", AppendReply(term, 11, True, False))
+    member.core.on_append_reply("n2", reply(term, 11, True, False))
     member.core.tick()
     member.core.drop_prefix(8)
-    member.core.on_append_reply("n3", AppendReply(term, 2, False, True))
+    member.core.on_append_reply("n3", reply(term, 2, False, True))
     member.take_sent()
     member.time += 0.2
     member.core.broadcast()
@@ -450,8 +460,8 @@ def test_a_follower_far_behind_gets_heartbeats_while_it_is_fed_a_snapshot() -> N
     member.time += 0.2
     member.take_sent()
     member.core.broadcast()
-    assert [message for peer, message in member.take_sent() if peer == "n3"] == [Heartbeat(term)]
-    member.core.on_append_reply("n3", AppendReply(term, 2, False, True))
+    assert [type(message) for peer, message in member.take_sent() if peer == "n3"] == [Heartbeat]
+    member.core.on_append_reply("n3", reply(term, 2, False, True))
     member.core.on_snapshot_installed("n3", 9)
     assert member.core.match_index("n3") == 9
 
@@ -462,14 +472,14 @@ def test_a_follower_far_behind_gets_heartbeats_while_it_is_fed_a_snapshot() -> N
 def test_foreign_command_types_stop_the_node() -> None:
     """Hazards I5, K: the library unpickles them, and changes the membership although that is switched off."""
     member = Member()
-    member.core.on_append_entries("n2", AppendEntries(1, 2, 1, 0, ((b"\x02x", 2, 1),)))
+    member.core.on_append_entries("n2", AppendEntries(1, 2, 1, 0, ((b"\x02x", 2, 1),), NO_PROOF))
     with pytest.raises(SafetyViolation, match="foreign command type 02"):
         member.core.tick()
 
 
 def test_a_no_op_is_applied_as_nothing() -> None:
     member = Member()
-    member.core.on_append_entries("n2", AppendEntries(1, 2, 1, 0, ((NO_OP, 2, 1),)))
+    member.core.on_append_entries("n2", AppendEntries(1, 2, 1, 0, ((NO_OP, 2, 1),), NO_PROOF))
     member.core.tick()
     assert member.applied == [(2, b"")]
 
