@@ -20,7 +20,7 @@ import msgspec
 
 from artemis.errors import DataDamaged
 from artemis.leases import Grant
-from artemis.model import Change, Instance, Member, Record, key_of
+from artemis.model import Change, Instance, Member, Record, canonical, key_of
 from artemis.outcomes import Outcome
 from artemis.registry import FrozenState, Registry, StateLimits
 from artemis.services import FrozenServices
@@ -181,6 +181,8 @@ def _read(rows: _RowReader) -> Registry:
         row = rows.next(_request_decoder)
         requests[row.id] = Remembered(row.fingerprint, row.clock_ms, row.outcome)
     rows.finish()
+    if max(grants, default=0) >= head.next_lease_id:
+        raise DataDamaged("snapshot: would give a lease id a second time")
     if len(requests) != head.request_count:
         raise DataDamaged("snapshot: holds a request id twice")
     state = FrozenState(
@@ -208,13 +210,17 @@ def _read_service(
     rows: _RowReader, services: FrozenServices, grants: dict[int, Grant], deadlines_ms: dict[int, int]
 ) -> None:
     service = rows.next(_service_decoder)
+    service_key = canonical(service.service_id)
     services.ids.append(service.service_id)
     services.revisions.append(service.revision)
     services.sizes.append(service.record_count)
     for _ in range(service.record_count):
         row = rows.next(_record_decoder)
+        key = key_of(row.instance)
+        if key.service_id != service_key:
+            raise DataDamaged(f"snapshot: service {service.service_id!r} holds an instance of {key.service_id!r}")
         services.records.append(Record(row.instance, row.lease_id, row.revision))
-        grants[row.lease_id] = Grant(key_of(row.instance), row.ttl_ms)
+        grants[row.lease_id] = Grant(key, row.ttl_ms)
         deadlines_ms[row.lease_id] = row.deadline_ms
 
 
@@ -226,9 +232,9 @@ def _check_consistency(head: Head, registry: Registry) -> None:
         )
     if registry.lease_count != registry.instance_count:
         raise DataDamaged("snapshot: two records share a lease")
-    if sum(len(service) for service in registry.services()) != registry.instance_count:
-        raise DataDamaged("snapshot: holds an instance twice")
     if registry.service_count != head.service_count:
         raise DataDamaged("snapshot: holds a service twice")
+    if sum(len(service) for service in registry.services()) != registry.instance_count:
+        raise DataDamaged("snapshot: holds an instance twice")
     if head.changes_oldest + head.change_count != head.revision:
         raise DataDamaged("snapshot: its changes do not end at its revision")
