@@ -50,8 +50,8 @@ fix: $(INSTALLED)  ## rewrite what the tools can: format, import order, generate
 bench: $(INSTALLED)  ## compare with etcd on this machine (needs wrk; etcd if installed)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-jepsen: $(INSTALLED)  ## real processes, kill -9 and SIGSTOP, checked history; options in ARGS
-	PYTHONPATH=jepsen-lite $(BIN)/python -m jepsen_lite $(ARGS)
+jepsen: $(INSTALLED)  ## real processes, kill -9 and SIGSTOP, checked history; options: ARGS="run --time 300"
+	PYTHONPATH=jepsen-lite $(BIN)/python -m jepsen_lite $(or $(ARGS),run)
 
 clean:  ## the environment and every cache; keeps .artemis/ (data)
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -74,6 +74,10 @@ class Connection:
             self.close()
         return answer
 
+    def idle_closed(self) -> bool:
+        """No connection is open, or the server has closed it since the last answer."""
+        return self._streams is None or self._streams[0].at_eof()
+
     def close(self) -> None:
         """Drop the connection. The next request opens a new one."""
         if self._streams is not None:
@@ -89,8 +93,8 @@ class Connection:
                 await writer.wait_closed()
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._streams is not None and self._streams[0].at_eof():
-            # The server closed it while idle. A request written now would be lost for sure, and as "sent".
+        if self.idle_closed():
+            # A request written now would be lost for sure, and count as sent.
             self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection(self.host, self.port, limit=HEAD_BYTES_MAX)

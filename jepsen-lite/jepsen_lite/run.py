@@ -31,7 +31,7 @@ class Settings:
     seed: int
     seconds: float = 60.0
     adders: int = 6
-    readers: int = 3
+    readers: int = 4
     add_pause_s: float = 0.03
     read_pause_s: float = 0.15
     warm_up_adds: int = 50
@@ -84,9 +84,19 @@ class _Run:
         for at, worker in enumerate(self._workers[: settings.adders + settings.readers]):
             rng = random.Random(settings.seed * 1000 + at)
             if at < settings.adders:
-                tasks.create_task(keep_adding(worker, self._nodes, self._counters, settings.add_pause_s, rng))
+                nodes = self._round(at)
+                tasks.create_task(keep_adding(worker, nodes, self._counters, settings.add_pause_s, rng))
             else:
-                tasks.create_task(keep_reading(worker, self._nodes, self._counters, settings.read_pause_s, rng))
+                nodes = self._round(at - settings.adders)
+                tasks.create_task(keep_reading(worker, nodes, self._counters, settings.read_pause_s, rng))
+
+    def _round(self, at: int) -> list[str]:
+        """The nodes of the ``at``-th client of a kind: the first ones stay with one node each, the rest visit all.
+
+        If all of them visited all, they would soon all wait for the node that is stopped, and nobody would see what
+        the others do meanwhile.
+        """
+        return [self._nodes[at]] if at < len(self._nodes) else self._nodes
 
     async def _warm_up(self) -> bool:
         try:
