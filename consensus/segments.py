@@ -222,6 +222,9 @@ def recover(disk: Disk, *, cluster: str, node_id: str, new_journal_id: bytes) ->
     """Read all segments, cut a torn end durably, refuse anything else that is not as it was written."""
     if _TEMPORARY in (names := disk.names()):
         disk.remove(_TEMPORARY)
+    # A process killed between rename and directory sync left a segment that reads well and that a power cut takes away,
+    # with all that is appended to it from now on.
+    disk.sync_directory()
     numbers = sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
     if not numbers:
         tracker = Tracker(cluster, node_id, new_journal_id)

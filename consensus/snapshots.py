@@ -78,6 +78,7 @@ class SnapshotStore:
         snapshot, ``InvalidInput``.
         """
         names = disk.names()
+        disk.sync_directory()  # the newest may be there by a rename that a killed process did not make durable
         snapshots = sorted(name for name in names if _NAME.fullmatch(name))
         latest, total = None, 0
         if snapshots:

@@ -325,6 +325,37 @@ def test_entries_replaced_across_segments_are_recovered_as_replaced() -> None:
     assert reopened(disk, segment_bytes=400)[:] == expected
 
 
+def test_a_segment_that_only_a_killed_process_saw_is_made_durable() -> None:
+    for step in range(1, 9):  # through the rotation in front of the next batch
+        disk, queue = SimDisk(), StepQueue()
+        journal = filled(disk, 3, segment_bytes=100)
+        journal.add(b"never acknowledged", 4, 1)
+        journal.begin_sync(queue, lambda _: None)
+        disk.crash_at(disk.steps + step)
+        with pytest.raises(Crashed):
+            queue.run()
+        journal = reopened(disk, segment_bytes=100)
+        index = journal.last_index + 1
+        journal.add(b"acknowledged", index, 1)
+        assert sync(journal, queue) == [None]
+        for state in disk.crash_states(Random(step), 20):
+            assert open_journal(state, segment_bytes=100)[-1] == (b"acknowledged", index, 1)
+
+
+def test_a_tail_that_only_a_killed_process_saw_is_made_durable_before_rotation() -> None:
+    disk, queue = SimDisk(), StepQueue()
+    journal = open_journal(disk, segment_bytes=100)
+    journal.add(b"written, not synced", 1, 1)
+    journal.begin_sync(queue, lambda _: None)
+    disk.crash_at(disk.steps + 2)
+    with pytest.raises(Crashed):
+        queue.run()
+    assert len(reopened(disk, segment_bytes=100)) == 1
+    assert len(disk.names()) == 2
+    for state in disk.crash_states(Random(1), 20):
+        assert len(open_journal(state, segment_bytes=100)) == 1
+
+
 def test_a_missing_needed_segment_is_refused() -> None:
     disk = SimDisk()
     filled(disk, 50, segment_bytes=400)
