@@ -6,6 +6,7 @@ headers of one node change only with its term and leader, so all but four of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import orjson
@@ -44,7 +45,7 @@ class Answer(NamedTuple):
     """Of the state the body was computed from."""
     consistency: Consistency | None = None
     """The level really given; None when nothing was read."""
-    headers: Headers = []  # noqa: RUF012  never changed, only joined
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 class Heads:
@@ -70,7 +71,7 @@ class Heads:
             *answer.headers,
         ]
 
-    def of_fault(self, body: bytes, headers: Headers) -> Headers:
+    def of_fault(self, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         """For an answer that no handler made: the state is named as it is now."""
         answer = Answer(body, "", self._node.status(), self._node.registry.revision, None, headers)
         return self.of(answer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from artemis.api.answers import Answer
 from artemis.api.dialects import Code, Dialect, Kind
 from artemis.api.dialects.bodies import PlaceBody, ServiceBody, read_lookup, read_place, read_query, read_service
-from artemis.api.faults import Headers, bad_request
+from artemis.api.faults import bad_request
 from artemis.api.options import ReadOptions
 from artemis.api.requests import Request
 from artemis.api.serving import SNAKE, Serving, is_blank
@@ -159,12 +159,5 @@ class DiscoveryRoutes:
     def _unavailable(self, kind: Kind, dialect: Dialect, exc: Unavailable) -> Answer:
         return self._failed(kind, dialect, "service-unavailable", self._serving.unavailable("discovery", exc))
 
-    def _failed(self, kind: Kind, dialect: Dialect, code: Code, message: str, headers: Headers | None = None) -> Answer:
-        return Answer(
-            dialect.failed(kind, code, message),
-            code,
-            self._node.status(),
-            self._node.registry.revision,
-            None,
-            headers or [],
-        )
+    def _failed(self, kind: Kind, dialect: Dialect, code: Code, message: str) -> Answer:
+        return Answer(dialect.failed(kind, code, message), code, self._node.status(), self._node.registry.revision)

@@ -248,5 +248,5 @@ class RegistryRoutes:
             code,
             self._node.status(),
             self._node.registry.revision,
-            headers=list(headers),
+            headers=headers,
         )

@@ -1,0 +1,1 @@
+"""Second implementations of the seams, and small tools that several suites share."""
