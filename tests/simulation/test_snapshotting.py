@@ -1,0 +1,185 @@
+"""Snapshots at their worst moments (``artemis.consensus.snapshotting``), on simulated machines."""
+
+from __future__ import annotations
+
+import pytest
+
+from artemis import snapshot
+from artemis.consensus.timing import Bounds
+from artemis.consensus.wire import SnapshotChunk, SnapshotReply
+from tests.simulation.clients import FOREVER_MS, Answer, register
+from tests.simulation.cluster import Cluster
+from tests.simulation.disk import SimDisk
+from tests.simulation.settings import Settings
+from tests.simulation.world import Violation, World
+
+SNAPSHOT_PREFIX = "snapshot-"
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """Three nodes that snapshot only when told, keep nothing behind a snapshot, and send it in small pieces."""
+    settings = Settings(bounds=Bounds(snapshot_trailing_entries=0, snapshot_chunk_bytes=200))
+    made = Cluster(World("snapshotting"), settings)
+    made.start_all()
+    settle(made)
+    return made
+
+
+def converge(cluster: Cluster, instances: int) -> None:
+    """All run, all hold the same bytes."""
+    cluster.calm()
+    settle(cluster)
+    states = {b"".join(snapshot.encode(snapshot.freeze(engine.registry))) for engine in cluster.engines()}
+    assert len(states) == 1
+    assert {engine.registry.instance_count for engine in cluster.engines()} == {instances}
+
+
+def settle(cluster: Cluster) -> None:
+    assert cluster.world.run_until_true(cluster.settled, within=30), [e.status() for e in cluster.engines()]
+
+
+def write(cluster: Cluster, node: str, *names: str) -> None:
+    """One acknowledged register per name, one after the other."""
+    for name in names:
+        answers: list[Answer] = []
+        engine = cluster.engine(node)
+        assert engine is not None
+        engine.propose(register("s", (name,), FOREVER_MS), None, 5_000, answers.append)
+        assert cluster.world.run_until_true(lambda answers=answers: bool(answers), within=6)  # type: ignore[misc]
+        assert not isinstance(answers[0], Exception), answers
+
+
+def leader_and_followers(cluster: Cluster) -> tuple[str, list[str]]:
+    leader = cluster.leader()
+    assert leader is not None
+    return leader, [name for name in cluster.members if name != leader]
+
+
+def compact(cluster: Cluster, node: str) -> None:
+    """Snapshot and wait until the log begins behind what was applied before."""
+    engine = cluster.engine(node)
+    assert engine is not None
+    target = engine.core.applied_index
+    cluster.take_snapshot(node)
+    assert cluster.world.run_until_true(lambda: engine.journal.first_index >= target - 1, within=5)
+
+
+def names(count: int, prefix: str = "i") -> tuple[str, ...]:
+    return tuple(f"{prefix}{number}" for number in range(count))
+
+
+def test_a_follower_that_was_away_gets_a_snapshot_and_then_the_rest(cluster: Cluster) -> None:
+    leader, (away, _) = leader_and_followers(cluster)
+    cluster.kill(away)
+    write(cluster, leader, *names(20))
+    compact(cluster, leader)
+    write(cluster, leader, *names(5, "late"))
+    cluster.start(away)
+    converge(cluster, instances=25)
+    engine = cluster.engine(away)
+    assert engine is not None
+    assert engine.status().snapshot_index > 0
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power cut"])
+def test_a_crash_at_any_disk_operation_of_an_install_is_survived(cluster: Cluster, power: bool) -> None:
+    """From the first received chunk to the journal that begins with the snapshot."""
+    leader, (away, _) = leader_and_followers(cluster)
+    cluster.kill(away)
+    write(cluster, leader, *names(12))
+    compact(cluster, leader)
+    installed = False
+    for operations in range(1, 60):
+        cluster.start(away)
+        cluster.crash_in_disk_job(away, operations=operations, torn_bytes=None, power=power)
+        cluster.world.run_until_true(lambda: not cluster.machines[away].running, within=2)
+        if cluster.machines[away].running:
+            installed = True
+            break
+    assert installed, "the install never ended before the crash"
+    converge(cluster, instances=12)
+
+
+def test_a_link_that_breaks_during_the_transfer_goes_on_where_it_was(cluster: Cluster) -> None:
+    leader, (away, _) = leader_and_followers(cluster)
+    cluster.kill(away)
+    write(cluster, leader, *names(30))
+    compact(cluster, leader)
+    cluster.start(away)
+    engine = cluster.engine(leader)
+    assert engine is not None
+    for _ in range(5):
+        assert cluster.world.run_until_true(lambda: engine.feeding_snapshot(away) or cluster.settled(), within=10)
+        cluster.world.run_for(0.01)
+        cluster.network.reset(leader, away)
+        cluster.network.reset(away, leader)
+    converge(cluster, instances=30)
+
+
+def test_an_older_snapshot_over_a_newer_state_is_answered_and_not_installed(cluster: Cluster) -> None:
+    """Hazard E4: it would take back what is applied, and drop entries behind it that were acknowledged."""
+    leader, (follower, _) = leader_and_followers(cluster)
+    write(cluster, leader, *names(3))
+    settle(cluster)
+    engine = cluster.engine(follower)
+    assert engine is not None
+    sent: list[object] = []
+    links = engine._world.links
+    links.send = lambda peer, message: sent.append(message)  # type: ignore[method-assign]
+    before = engine.core.applied_index
+    engine.on_message(leader, SnapshotChunk(engine.core.term, 2, 1, 999, 0, b"x" * 10))
+    cluster.world.run_for(0.05)
+    assert SnapshotReply(engine.core.term, 2, 999) in sent
+    assert engine.core.applied_index >= before
+    cluster.kill(follower)
+    converge(cluster, instances=3)
+
+
+def test_a_damaged_snapshot_stops_the_start(cluster: Cluster) -> None:
+    """Hazard E1: the library logs it and goes on with an empty state."""
+    leader, (follower, _) = leader_and_followers(cluster)
+    write(cluster, leader, *names(3))
+    settle(cluster)
+    compact(cluster, follower)
+    cluster.kill(follower)
+    disk = cluster.machines[follower].disk
+    name = snapshot_name(disk)
+    flip(disk, name)
+    with pytest.raises(Violation, match=f"refuses to start.*{name}: the checksum"):
+        restart(cluster, follower)
+
+
+def test_a_journal_without_its_snapshot_stops_the_start(cluster: Cluster) -> None:
+    leader, (follower, _) = leader_and_followers(cluster)
+    write(cluster, leader, *names(3))
+    settle(cluster)
+    compact(cluster, follower)
+    cluster.kill(follower)
+    disk = cluster.machines[follower].disk
+    name = snapshot_name(disk)
+    disk.remove(name)
+    with pytest.raises(Violation, match=r"refuses to start.*snapshot before it is missing"):
+        restart(cluster, follower)
+
+
+def restart(cluster: Cluster, node: str) -> None:
+    """Start and let the refusal come out."""
+    cluster.start(node)
+    cluster.world.run_for(0.1)
+
+
+def snapshot_name(disk: SimDisk) -> str:
+    (name,) = [name for name in disk.names() if name.startswith(SNAPSHOT_PREFIX)]
+    return name
+
+
+def flip(disk: SimDisk, name: str) -> None:
+    damaged = bytearray(disk.read(name))
+    damaged[len(damaged) // 2] ^= 1
+    disk.remove(name)
+    file = disk.append(name)
+    file.write(bytes(damaged))
+    file.sync()
+    file.close()
+    disk.sync_directory()
