@@ -223,8 +223,9 @@ def test_a_stranger_learns_nothing() -> None:
 def test_frames_before_the_acceptance_are_refused(secret: bytes | None) -> None:
     dialer, listener = pair(secret)
     proof = dialer.receive(listener.receive(dialer.hello()))
-    with pytest.raises(HandshakeRefused):
+    with pytest.raises(HandshakeRefused) as refusal:
         listener.receive(proof + b"\x00")
+    assert refusal.value.reason is Reason.MALFORMED
     assert listener.peer is None
 
 

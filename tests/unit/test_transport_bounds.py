@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from artemis.consensus import wire
+from artemis.consensus import link_outbound, wire
 from artemis.consensus.frames import FrameWriter
 from artemis.consensus.handshake import Identity, ListenerHandshake
 from artemis.consensus.link_settings import LinkSettings
@@ -271,11 +271,31 @@ def test_a_full_queue_ends_the_link_and_no_other(run: Run) -> None:
     run(partial(with_deaf_n2, settings, 1000, {"queue_full"}))
 
 
-def test_a_peer_that_stops_reading_is_given_up(run: Run) -> None:
-    # More than the kernel's buffers take (some MB), less than the queue's bound. The kernel's own time-out for
-    # unanswered data is as long and may be first.
-    settings = LinkSettings(queued_bytes_max=200_000_000, stall_s=0.3)
-    run(partial(with_deaf_n2, settings, 100, {"stalled", "closed"}))
+# More than the kernel's buffers take (some MB), less than the queue's bound.
+STALL = LinkSettings(queued_bytes_max=200_000_000, stall_s=0.3)
+
+
+def test_a_peer_that_stops_reading_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_outbound, "set_socket_options", lambda *_args, **_named: None)
+    run(partial(with_deaf_n2, STALL, 100, {"stalled"}))
+
+
+def test_a_peer_that_stops_reading_is_given_up_by_the_kernel_or_by_us(run: Run) -> None:
+    run(partial(with_deaf_n2, STALL, 100, {"stalled", "closed"}))
+
+
+def test_proven_connections_do_not_count_as_unproven(run: Run) -> None:
+    async def scenario() -> None:
+        async with Nodes("n1", "n2", "n3", started=("n1",), settings=LinkSettings(unauthenticated_max=1)) as nodes:
+            dialed = [await RawDialer.dial(nodes, "n1", name) for name in ("n2", "n3")]
+            for raw in dialed:
+                raw.writer.write(raw.message(hint(1)))
+            await eventually(lambda: len(nodes.told["n1"].messages) == 2)
+            assert nodes.links["n1"].counters.refused.total() == 0
+            for raw in dialed:
+                raw.writer.transport.abort()
+
+    run(scenario)
 
 
 def test_a_message_too_large_for_a_frame_ends_the_link(run: Run) -> None:
