@@ -247,7 +247,6 @@ class Engine:
         self._session.expire(now)
         self._reads.expire(now)
         self._revision_waiters.expire(now)
-        self._leadership.confirmations.give_up_late(now)
         self._snapshots.tick()
         self.wake()
 
@@ -317,17 +316,20 @@ class Engine:
     def _start_reads(self) -> None:
         core, now, leader = self.core, self.now(), self.core.leader_id
         if core.leader_ready:
+            confirmations = self._leadership.confirmations
             number = self._reads.start(now)
             if number is not None:
-                self._leadership.confirmations.ask(lambda index, number=number: self._reads.on_index(number, index))  # type: ignore[misc]
-            probe = self._leadership.confirmations.start(core.commit_index, now)
-            if probe is not None:
+                confirmations.ask(lambda index, number=number: self._reads.on_index(number, index))  # type: ignore[misc]
+            probes = confirmations.ask_again(now)
+            probe = confirmations.start(core.commit_index, now)
+            for asked in probes if probe is None else (*probes, probe):
                 for peer in core.peers():
-                    self.send(peer, ReadProbe(core.term, probe))
+                    self.send(peer, ReadProbe(core.term, asked))
         elif core.role == "follower" and leader in self._links_up:
+            rounds = self._reads.ask_again(now)
             number = self._reads.start(now)
-            if number is not None:
-                self.send(leader, ReadIndexRequest(core.term, number))
+            for asked in rounds if number is None else (*rounds, number):
+                self.send(leader, ReadIndexRequest(core.term, asked))
 
     def _sync(self) -> None:
         self.journal.begin_sync(self._world.disk_queue, self._on_synced)

@@ -4,8 +4,10 @@ Raft dissertation 6.4 (ReadIndex). ``Confirmations`` is the leader's half: it ta
 majority whether it still leads; with their answers, no later leader had committed anything when the question left.
 ``ReadBarriers`` is every node's half: it gets such an index from the leader and waits until it has applied it.
 
-- Every round starts after the reads it serves arrived, also on a retry (etcd once re-used a round on a retry and
-  served stale reads).
+- Every round starts after the reads it serves arrived, and takes in none later. A question without an answer is asked
+  again under the same number, so an answer to any of them counts, however slow: giving the round up instead would
+  confirm nothing on a network whose round trips take longer than the patience.
+- A new leader, term or link voids the round: its reads get a fresh one (etcd once kept it and served stale reads).
 - A leader confirms nothing before its own term's first entry is applied: before that it may not know everything that
   was acknowledged under the leader before it.
 - One round serves all reads that wait for it; no message is sent per read.
@@ -13,7 +15,7 @@ majority whether it still leads; with their answers, no later leader had committ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from artemis.errors import ArtemisError, Unavailable
@@ -24,14 +26,14 @@ Done = Callable[[ArtemisError | None], None]
 ROUNDS_AT_ONCE = 4
 """Rounds on their way at the same time. One would make a read wait for the round before it; many are many messages."""
 
-ROUND_SECONDS = 0.1
-"""A round that is not answered by then is given up and its reads get a fresh one: a link may have lost the answer."""
+ASK_AGAIN_SECONDS = 0.1
+"""A question that is not answered by then is asked again: a link may have lost it or its answer."""
 
 
 @dataclass(slots=True)
 class _Confirmation:
     index: int
-    started_at: float
+    asked_at: float
     callbacks: list[Callable[[int], None]]
     answered: set[str]
 
@@ -72,9 +74,9 @@ class Confirmations:
             for callback in round_.callbacks:
                 callback(round_.index)
 
-    def give_up_late(self, now: float) -> None:
-        for number in [n for n, r in self._rounds.items() if now - r.started_at >= ROUND_SECONDS]:
-            self._waiting.extend(self._rounds.pop(number).callbacks)
+    def ask_again(self, now: float) -> list[int]:
+        """Rounds whose question to the other members is due to be repeated."""
+        return _repeat(self._rounds, now)
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ class _Waiter:
 @dataclass(slots=True)
 class _Round:
     waiters: list[_Waiter]
-    started_at: float
+    asked_at: float
     index: int | None = None
 
 
@@ -117,6 +119,10 @@ class ReadBarriers:
         self._waiting = []
         return self._last_round
 
+    def ask_again(self, now: float) -> list[int]:
+        """Rounds whose question to the leader is due to be repeated."""
+        return _repeat({n: round_ for n, round_ in self._rounds.items() if round_.index is None}, now)
+
     def on_index(self, number: int, index: int) -> None:
         """The leader confirmed round ``number``: it may be served once ``index`` is applied."""
         round_ = self._rounds.get(number)
@@ -135,14 +141,15 @@ class ReadBarriers:
         self._give_up(lambda round_: round_.index is None)
 
     def expire(self, now: float) -> None:
-        """Give up rounds that are late, and reads whose time is up."""
-        self._give_up(lambda round_: round_.index is None and now - round_.started_at >= ROUND_SECONDS)
+        """Answer the reads whose time is up. A round left without any is over."""
         lists = [self._waiting, *(round_.waiters for round_ in self._rounds.values())]
         late = [waiter for waiters in lists for waiter in waiters if waiter.deadline <= now]
         if not late:
             return
         for waiters in lists:
             waiters[:] = [waiter for waiter in waiters if waiter.deadline > now]
+        for number in [n for n, round_ in self._rounds.items() if not round_.waiters]:
+            del self._rounds[number]
         for waiter in late:
             waiter.done(Unavailable("no leader with a majority confirmed the read in time", definite=True))
 
@@ -155,6 +162,13 @@ class ReadBarriers:
     def _give_up(self, late: Callable[[_Round], bool]) -> None:
         for number in [n for n, round_ in self._rounds.items() if late(round_)]:
             self._waiting.extend(self._rounds.pop(number).waiters)
+
+
+def _repeat(rounds: Mapping[int, _Confirmation] | Mapping[int, _Round], now: float) -> list[int]:
+    due = [number for number, round_ in rounds.items() if now - round_.asked_at >= ASK_AGAIN_SECONDS]
+    for number in due:
+        rounds[number].asked_at = now
+    return due
 
 
 class RevisionWaiters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from artemis.consensus.reads import ROUND_SECONDS, ROUNDS_AT_ONCE, Confirmations, ReadBarriers
+from artemis.consensus.reads import ASK_AGAIN_SECONDS, ROUNDS_AT_ONCE, Confirmations, ReadBarriers
 from artemis.errors import ArtemisError, Unavailable
 
 
@@ -43,19 +43,41 @@ def test_a_lone_member_confirms_itself() -> None:
     assert got == [3]
 
 
-def test_a_late_answer_to_a_round_that_was_given_up_counts_for_nothing() -> None:
+def test_a_question_is_repeated_and_any_answer_to_it_counts() -> None:
     confirmations, got = Confirmations(3), list[int]()
     confirmations.ask(got.append)
-    first = confirmations.start(1, now=0.0)
-    confirmations.give_up_late(ROUND_SECONDS)
-    assert first is not None
-    confirmations.on_answer("n2", first)
-    assert got == []
-    second = confirmations.start(2, now=ROUND_SECONDS)
-    assert second is not None
-    assert second != first
-    confirmations.on_answer("n2", second)
-    assert got == [2]
+    number = confirmations.start(1, now=0.0)
+    assert number is not None
+    assert confirmations.ask_again(ASK_AGAIN_SECONDS / 2) == []
+    assert confirmations.ask_again(ASK_AGAIN_SECONDS) == [number]
+    assert confirmations.ask_again(ASK_AGAIN_SECONDS) == [], "just asked"
+    confirmations.on_answer("n2", number)
+    assert got == [1]
+    assert confirmations.ask_again(9.0) == [], "answered"
+
+
+def test_a_read_question_is_repeated_until_the_leader_answers_it() -> None:
+    reads, done = ReadBarriers(10), list[ArtemisError | None]()
+    reads.join(10.0, done.append)
+    number = reads.start(0.0)
+    assert number is not None
+    assert reads.ask_again(ASK_AGAIN_SECONDS) == [number]
+    reads.on_index(number, 7)
+    assert reads.ask_again(1.0) == [], "it only waits for entry 7 now"
+    reads.release(7)
+    assert done == [None]
+
+
+def test_rounds_whose_reads_all_gave_up_make_room() -> None:
+    reads, done = ReadBarriers(10), list[ArtemisError | None]()
+    for _ in range(ROUNDS_AT_ONCE):
+        reads.join(1.0, done.append)
+        assert reads.start(0.0) is not None
+    reads.expire(1.0)
+    assert len(done) == ROUNDS_AT_ONCE
+    assert reads.ask_again(2.0) == []
+    reads.join(3.0, done.append)
+    assert reads.start(2.0) is not None
 
 
 def test_reads_are_released_when_the_confirmed_index_is_applied() -> None:
