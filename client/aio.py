@@ -208,7 +208,7 @@ class AsyncArtemisClient:
         return Answer(status=response.status_code, headers=dict(response.headers), body=response.content)
 
     async def _keep_leases(self) -> None:
-        while not self._stopping.is_set() or self._core.plan.has_orphans:
+        while not self._stopping.is_set():
             self._wake.clear()
             notices, batch, delay_s = self._core.next_batch(self._runtime.clock())
             tell(notices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import msgspec
@@ -95,6 +95,9 @@ def interpreter(
         if status.status == "fail" and not (empty_on_not_found and code == "data-not-found"):
             return _failed(code, status.message or "")
         provenance = _provenance(answer, node)
+        if status.status == "partial_fail":
+            # What a node refuses by itself was never ordered, so the revision beside it may be an old one.
+            provenance = replace(provenance, consistency=None)
         try:
             return Accepted(accept(response, provenance), provenance)
         except ArtemisError as exc:
@@ -144,10 +147,10 @@ def _invalid_input(text: str) -> InvalidInput:
 def _failed(code: str, message: str) -> TryElsewhere | Rejected:
     if code in RETRYABLE_CODES:
         return TryElsewhere(f"{code}: {message}" if message else code)
+    if code == "bad-request" and message.startswith("x-artemis-request-id:"):
+        return Rejected(RequestIdReused(message))
     if code == "bad-request":
         return Rejected(_invalid_input(message))
-    if code == "request-id-reused":
-        return Rejected(RequestIdReused(message or "the request id names another request"))
     return Rejected(Refused(code, message))
 
 

@@ -28,6 +28,9 @@ logger = logging.getLogger("artemis.client")
 
 T = TypeVar("T")
 
+NODE_BUDGET_MS_MAX = 30_000
+"""Nodes refuse to be asked for more, unless configured otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation(Generic[T]):
@@ -48,9 +51,10 @@ class Session:
         self.revision = 0
 
     def saw(self, provenance: Provenance, *, floor: int, current: bool) -> None:
-        """``floor`` is the session's revision when the call began; ``current``: it was a write or was answered at the
-        linearizable level. Such an answer below the floor proves that the cluster lost its history (data wiped, or a
-        backup restored). Keeping the old mark would make every session read fail until the new history reaches it."""
+        """``floor`` is the session's revision when the call began; ``current``: the answer is linearizable, so it shows
+        all that was acknowledged before the call. Such an answer below the floor proves that the cluster lost its
+        history (data wiped, or a backup restored). Keeping the old mark would make every session read fail until the
+        new history reaches it."""
         if provenance.revision is None:
             return
         if current and provenance.revision < floor:
@@ -117,7 +121,7 @@ class Call(Generic[T]):
         timeouts = self._policy.timeouts(remaining_s)
         # The node gives up a little earlier than we do, so that its answer (and whether the write may still happen)
         # arrives instead of our time-out.
-        node_budget_ms = max(1, int(timeouts.read_s * 900))
+        node_budget_ms = max(1, min(NODE_BUDGET_MS_MAX, int(timeouts.read_s * 900)))
         return Send(
             node=self._node,
             path=self._operation.path,
@@ -132,9 +136,9 @@ class Call(Generic[T]):
             case Accepted():
                 self._nodes.succeeded(self._node)
                 given = verdict.provenance
-                # A retried write may be answered from memory by a node that lags, so only a first attempt counts.
-                is_fresh_write = self._operation.changes and not self._attempts
-                current = is_fresh_write or given.consistency == "linearizable"
+                # A repeated write may be answered with its first outcome, and the revision that had.
+                is_repeated_write = self._operation.changes and bool(self._attempts)
+                current = given.consistency == "linearizable" and not is_repeated_write
                 self._session.saw(given, floor=self._floor, current=current)
                 return Done(verdict.value)
             case Rejected():

@@ -265,6 +265,7 @@ class ArtemisClient:
             self._thread.start()
 
     def _keep_leases(self) -> None:
+        # A registration that outlasted ``close`` leaves an orphan; nobody but this thread would take it out.
         while not self._stopping.is_set() or self._core.plan.has_orphans:
             self._wake.clear()
             with self._lock:

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from artemis.client.answers import interpreter
 from artemis.client.call import Call, Operation, Session
 from artemis.client.core import Core
 from artemis.client.errors import ClusterUnavailable, Refused
-from artemis.client.leases import Lease
+from artemis.client.leases import Batch, BatchKind, Lease
 from artemis.client.nodes import NodeChooser
 from artemis.client.policy import RetryBudget, RetryPolicy
 from artemis.client.wire import Response
@@ -172,7 +173,7 @@ def test_a_hanging_node_leaves_time_for_another() -> None:
         (failed("bad-request", "request.instances is null or empty."), InvalidInput, "request.instances is null"),
         (failed("no-permission", "regionId is not the same"), Refused, "no-permission: regionId"),
         (failed("data-not-found", "Delta is not found."), Refused, "data-not-found"),
-        (failed("request-id-reused", "used before"), RequestIdReused, "used before"),
+        (failed("bad-request", "x-artemis-request-id: it belongs to another"), RequestIdReused, "belongs to another"),
         (failed("a-later-code"), Refused, "a-later-code"),
         (Answer(status=404, headers={}, body=b'{"message":"no such path"}'), Refused, "http-404: no such path"),
         (Answer(status=413, headers={}, body=b'{"message":"body: at most 9 bytes"}'), Refused, "http-413"),
@@ -225,9 +226,10 @@ def test_an_abandoned_call_ends_without_another_attempt() -> None:
     ("changes", "consistency", "retried", "expected"),
     [
         (False, "linearizable", False, 5),
-        (True, "", False, 5),
-        # A lagging node may answer a repeated write from memory, and a stale read shows the past by its nature.
-        (True, "", True, 9),
+        (True, "linearizable", False, 5),
+        # A repeated write is answered with its first outcome, and a stale read shows the past by its nature.
+        (True, "linearizable", True, 9),
+        (True, "none", False, 9),
         (False, "stale", False, 9),
         (False, "session", False, 9),
     ],
@@ -299,3 +301,74 @@ def test_absent_fields_are_not_sent() -> None:
     assert isinstance(send, Send)
     expected = {"serviceId": "s", "instanceId": "i", "url": "u", "port": 0, "leaseTtlMs": 1000}
     assert json.loads(send.body) == {"instances": [expected]}
+
+
+def test_a_node_is_not_asked_for_more_time_than_nodes_allow() -> None:
+    send = new_call(policy=RetryPolicy(budget_s=300.0, read_timeout_s=120.0)).step(None, 0.0)
+    assert isinstance(send, Send)
+    assert send.headers["x-artemis-timeout-ms"] == "30000"
+
+
+def test_a_failure_beside_an_old_revision_is_no_lost_history() -> None:
+    """A lagging node refuses an instance by itself, without asking the log: its revision proves nothing."""
+    core = new_core()
+    core.session.revision = 9
+    lease = core.new_lease(Instance(service_id="s", instance_id="i", url="u"), None)
+    call = core.lease_call(Batch("renew", (lease,), 1.0))
+    call.step(None, 0.0)
+    failure = {"instance": {"serviceId": "s", "instanceId": "i"}, "errorCode": "no-permission", "errorMessage": "?"}
+    status = {"status": "partial_fail", "errorCode": "partial_fail", "message": ""}
+    body = json.dumps({"failedInstances": [failure], "responseStatus": status}).encode()
+    headers = {"x-artemis-revision": "5", "x-artemis-consistency": "linearizable"}
+    done = call.step(Answer(status=200, headers=headers, body=body), 0.1)
+    assert isinstance(done, Done)
+    assert [failed.code for failed in done.value] == ["no-permission"]
+    assert core.session.revision == 9
+
+
+def test_lookups_that_retry_through_an_outage_leave_the_heartbeats_their_retries() -> None:
+    core = new_core()
+    lease = core.new_lease(Instance(service_id="s", instance_id="i", url="u"), None)
+    refused = Failure("refused", definite=True)
+
+    def retries_once(call: Call[Any]) -> bool:
+        call.step(None, 0.0)
+        return isinstance(call.step(refused, 0.0), Wait)
+
+    assert not all(retries_once(core.lookup("s", "stale", None)) for _ in range(100))
+    assert retries_once(core.lease_call(Batch("renew", (lease,), 1.0)))
+
+
+@pytest.mark.parametrize(("kind", "renewed_at"), [("renew", 100.5), ("register", 100.0)])
+def test_a_lease_runs_from_the_attempt_that_may_have_set_it(kind: BatchKind, renewed_at: float) -> None:
+    """A repeated registration is answered with the outcome of the first copy, so its TTL may run since then. A repeated
+    renewal renews."""
+    core = new_core()
+    lease = core.new_lease(Instance(service_id="s", instance_id="i", url="u"), None)
+    core.plan.add(lease, 0.0)
+    batch = Batch(kind, (lease,), 3.0)
+    call = core.lease_call(batch)
+    call.step(None, 100.0)
+    call.step(Failure("reset", definite=False), 100.1)
+    call.step(Waited(), 100.5)
+    done = call.step(answer(), 100.9)
+    assert isinstance(done, Done)
+    core.lease_call_done(batch, call, done.value, 100.9)
+    assert lease.last_renewed == renewed_at
+
+
+def test_a_forked_core_draws_other_numbers_and_keeps_no_lease() -> None:
+    core, twin = new_core(), new_core()
+    core.plan.add(core.new_lease(Instance(service_id="s", instance_id="i", url="u"), None), 0.0)
+    core.forget_leases()
+    twin.forget_leases()
+    assert core.plan.leases == ()
+    assert _first_pause(core) != _first_pause(twin)
+
+
+def _first_pause(core: Core) -> float:
+    call = core.members()
+    call.step(None, 0.0)
+    wait = call.step(Failure("refused", definite=True), 0.0)
+    assert isinstance(wait, Wait)
+    return wait.delay_s

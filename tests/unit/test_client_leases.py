@@ -242,3 +242,14 @@ def test_a_slow_lease_does_not_travel_with_every_beat_of_a_fast_one() -> None:
 def test_clients_do_not_beat_in_step() -> None:
     firsts = {plan_with(lease_of(), seed=seed).delay_s(0.0) for seed in range(20)}
     assert len(firsts) == 20
+
+
+def test_a_loss_is_told_once_however_often_it_shows() -> None:
+    lease = lease_of()
+    plan = plan_with(lease)
+    plan.fail(taken(plan, 7.0), Refused("x", "y"), 19.9)
+    told = plan.expire(20.0)
+    told += plan.expire(20.1)
+    told += plan.settle(taken(plan, 24.0), [unknown(lease)], 24.0, 24.1)
+    assert [notice.is_loss for notice in told] == [True]
+    assert taken(plan, 24.1).kind == "register"
