@@ -305,7 +305,8 @@ class Registry:
         registry.revision = state.revision
         registry.clock_ms = state.clock_ms
         registry._next_lease_id = state.next_lease_id
-        registry._index = ServiceIndex.thaw(state.services, {id: grant.key for id, grant in state.grants.items()})
+        keys = {lease_id: grant.key for lease_id, grant in state.grants.items()}
+        registry._index = ServiceIndex.thaw(state.services, keys)
         registry._leases = LeaseTable(state.grants, state.deadlines_ms)
         registry._ring = ChangeRing(limits.changes_max, limits.change_bytes_max, state.changes_oldest, state.changes)
         registry._sessions = state.sessions
