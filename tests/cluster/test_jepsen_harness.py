@@ -20,7 +20,8 @@ from jepsen_lite.witness import Limits
 
 pytestmark = pytest.mark.cluster
 
-FAKE_NODE = [sys.executable, str(Path(__file__).parents[1] / "support" / "fake_node.py")]
+# -P: the folder of the program must not be on its path, its modules shadow those of the standard library
+FAKE_NODE = [sys.executable, "-P", str(Path(__file__).parents[1] / "support" / "fake_node.py")]
 SEED = 7
 SECONDS = 6.0
 
