@@ -12,23 +12,26 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from artemis.api.answers import CORS
 from artemis.api.ports import ReplicatedRegistry
 from artemis.consensus.status import NodeStatus
+
+_CORS = {name.decode(): value.decode() for name, value in CORS}
 
 
 def operation_routes(node: ReplicatedRegistry, registry: CollectorRegistry) -> list[Route]:
     async def health(_request: Request) -> Response:
-        return PlainTextResponse("OK")
+        return PlainTextResponse("OK", headers=_CORS)
 
     async def readyz(request: Request) -> Response:
         status = node.status()
         ready = is_ready(status)
         verbose = request.query_params.get("verbose", "false").lower() not in ("false", "0")
         text = "".join(_report(status, ready)) if verbose else ("ok" if ready else "not ready")
-        return PlainTextResponse(text, status_code=200 if ready else 503)
+        return PlainTextResponse(text, 200 if ready else 503, _CORS)
 
     async def metrics(_request: Request) -> Response:
-        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST, **_CORS})
 
     return [
         Route("/health", health),

@@ -43,14 +43,16 @@ def to_instance(sent: SentInstance) -> Instance:
 
 
 def key_of_sent(sent: SentInstance | SentKey) -> InstanceKey:
+    """As ``artemis.model.key_of``."""
     return InstanceKey(canonical(sent.region_id), canonical(sent.service_id), canonical(sent.instance_id))
 
 
 def rule_broken(sent: SentInstance) -> str | None:
     """The first blank field that names an instance, in the order and words of ``java-http.md`` 4.2."""
-    if is_blank(sent.service_id):
+    service_id, instance_id = sent.service_id, sent.instance_id
+    if not service_id or service_id.isspace():
         return "Exception: instance.serviceId is blank"
-    if is_blank(sent.instance_id):
+    if not instance_id or instance_id.isspace():
         return "Exception: instance.instanceId is blank"
     return None
 

@@ -7,12 +7,14 @@ for leases this node believed in and the log no longer has.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import monotonic
 from typing import NamedTuple, TypeVar
 
 from artemis.api.answers import NOT_APPLIED, UNKNOWN, Answer
 from artemis.api.dialects import Code, Dialect, FailedInstance, Kind
 from artemis.api.dialects.bodies import WriteBody, read_write
 from artemis.api.dialects.shapes import SentInstance, SentKey
+from artemis.api.faults import Headers
 from artemis.api.registrations import (
     LeaseTtl,
     key_of_sent,
@@ -31,6 +33,8 @@ from artemis.outcomes import Refused, Registered, Renewed, Unregistered
 
 RE_REGISTER = "Instance is not exising! Need re-register."
 """The earlier servers' text, spelled as clients know it from their logs."""
+NOTHING_SAID: Headers = []
+"""No ``x-artemis-outcome``: at least part of the write was done."""
 UNKNOWN_OUTCOME = "the outcome is unknown: the write may have happened or may still happen"
 
 T = TypeVar("T", Registered, Renewed, Unregistered)
@@ -70,6 +74,7 @@ class RegistryRoutes:
         self._node = serving.node
         self._bytes_max = serving.settings.body_bytes_max
         self._ttl = LeaseTtl(serving.settings)
+        self._checks_place = not (serving.settings.any_region and serving.settings.any_zone)
 
     async def register(self, request: Request) -> Answer:
         options = self._serving.options.write(request)
@@ -132,7 +137,8 @@ class RegistryRoutes:
             return self._refused("heartbeat", dialect, exc)
         for position in missing:
             failures.add(targets.sent[position], "data-not-found", RE_REGISTER)
-        return self._written("heartbeat", dialect, body, failures, revision)
+        done = len(missing) < len(targets.keys)
+        return self._written("heartbeat", dialect, body, failures, revision, NOTHING_SAID if done else NOT_APPLIED)
 
     async def _renew(self, keys: list[InstanceKey], timeout_ms: int) -> tuple[list[int], int]:
         """Positions in ``keys`` of the instances that do not exist, ascending, and the revision that says so.
@@ -140,6 +146,7 @@ class RegistryRoutes:
         A request id is not passed on. Renewing again is harmless, while a remembered answer is not: it would
         acknowledge a renewal that did not restart the lease.
         """
+        started = monotonic()
         find = self._node.registry.find
         lease_ids: list[int] = []
         leased: list[int] = []
@@ -159,9 +166,11 @@ class RegistryRoutes:
             # here and the second one in the log. The key says whether the instance still exists.
             again = [leased[index] for index in outcome.missing_leases]
             command = Renew((), tuple([keys[position] for position in again]))
+            left_ms = max(1, timeout_ms - int((monotonic() - started) * 1000))
             try:
-                outcome = await self._propose(command, Renewed, None, timeout_ms)
+                outcome = await self._propose(command, Renewed, None, left_ms)
             except Unavailable as exc:
+                # The others are renewed already.
                 raise Unavailable(exc.message, definite=False) from exc
             missing += [again[index] for index in outcome.missing_keys]
             missing.sort()
@@ -181,9 +190,10 @@ class RegistryRoutes:
         raise RequestIdReused("x-artemis-request-id: it belongs to another kind of request")
 
     def _fault(self, sent: SentInstance, dialect: Dialect) -> tuple[Code, str] | None:
-        misplaced = self._serving.misplaced(sent.region_id, sent.zone_id)
-        if misplaced is not None:
-            return "no-permission", misplaced
+        if self._checks_place:
+            misplaced = self._serving.misplaced(sent.region_id, sent.zone_id)
+            if misplaced is not None:
+                return "no-permission", misplaced
         broken = rule_broken(sent) or (port_rule_broken(sent) if dialect is SNAKE else url_rule_broken(sent))
         # The earlier servers answered broken rules with this code, not with bad-request.
         return None if broken is None else ("internal-service-error", broken)
@@ -220,15 +230,25 @@ class RegistryRoutes:
         """Nothing to propose. Still, a node without a leader says so first: the order of ``java-http.md`` 4.2."""
         if not self._node.status().known_leader:
             raise Unavailable("no leader is known", definite=True)
-        return self._written(kind, dialect, body, failures, self._node.registry.revision)
+        outcome = NOT_APPLIED if failures.any() else NOTHING_SAID
+        return self._written(kind, dialect, body, failures, self._node.registry.revision, outcome)
 
-    def _written(self, kind: Kind, dialect: Dialect, body: WriteBody, failures: _Failures, revision: int) -> Answer:
+    def _written(
+        self,
+        kind: Kind,
+        dialect: Dialect,
+        body: WriteBody,
+        failures: _Failures,
+        revision: int,
+        headers: Sequence[tuple[bytes, bytes]] = NOTHING_SAID,
+    ) -> Answer:
         return Answer(
             dialect.written(kind, failures.instances, failures.keys, by_key=bool(body.keys)),
             "partial_fail" if failures.any() else "success",
             self._node.status(),
             revision,
             "linearizable",
+            headers,
         )
 
     def _refused(self, kind: Kind, dialect: Dialect, exc: ArtemisError) -> Answer:

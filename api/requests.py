@@ -70,9 +70,11 @@ class Request:
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 f"Content-Type: application/json is allowed, not {shown(content_type.decode('latin-1'))}",
             )
-        inflate = self._inflater()
+        encoding = self.headers.get(b"content-encoding")
+        inflate = None if encoding is None else _inflater(encoding)
         declared = self.headers.get(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > bytes_max:
+        # More than 18 digits are too many whatever they say, and costly to convert.
+        if declared is not None and declared.isdigit() and (len(declared) > 18 or int(declared) > bytes_max):
             raise _too_large(bytes_max)
         data = await self._read(bytes_max)
         if inflate is not None:
@@ -80,23 +82,6 @@ class Request:
         if not data:
             raise bad_request("body: a JSON object is required, the body is empty")
         return data
-
-    def _inflater(self) -> Callable[[bytes, int], bytes] | None:
-        encoding = self.headers.get(b"content-encoding")
-        if encoding is None:
-            return None
-        name = encoding.strip().lower()
-        if name in (b"", b"identity"):
-            return None
-        if name in (b"gzip", b"x-gzip"):
-            return _gunzip
-        if name == b"deflate":
-            return _undeflate
-        raise HttpFault(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Encoding: gzip, deflate and identity are allowed, not {shown(encoding.decode('latin-1'))}",
-            headers=[(b"accept-encoding", b"gzip, deflate, identity")],
-        )
 
     async def _read(self, bytes_max: int) -> bytes:
         message = await self.receive()
@@ -129,6 +114,21 @@ def _too_large(bytes_max: int) -> HttpFault:
         f"body: at most {bytes_max} bytes are allowed, as sent and after inflation",
         # The rest of the body is not read: the connection cannot carry another request.
         headers=[(b"connection", b"close")],
+    )
+
+
+def _inflater(encoding: bytes) -> Callable[[bytes, int], bytes] | None:
+    name = encoding.strip().lower()
+    if name in (b"", b"identity"):
+        return None
+    if name in (b"gzip", b"x-gzip"):
+        return _gunzip
+    if name == b"deflate":
+        return _undeflate
+    raise HttpFault(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        f"Content-Encoding: gzip, deflate and identity are allowed, not {shown(encoding.decode('latin-1'))}",
+        headers=[(b"accept-encoding", b"gzip, deflate, identity")],
     )
 
 

@@ -80,6 +80,7 @@ def test_health_says_that_the_process_answers_whatever_the_cluster_does(path: st
     answer = Api(cluster["n1"]).get(path)
     assert (answer.status_code, answer.text) == (200, "OK")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["access-control-allow-origin"] == "*"
 
 
 def test_readyz_says_whether_the_node_should_be_given_work_and_why_not() -> None:

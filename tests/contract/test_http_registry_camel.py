@@ -157,6 +157,19 @@ def test_a_heartbeat_renews_the_known_and_names_the_unknown_in_the_order_sent() 
     assert [instance["instanceId"] for instance in found(api) or []] == ["b", "d"]
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_write_of_which_nothing_was_done_says_so(operation: str) -> None:
+    api = Api(LoopbackCluster()["n1"])
+    broken = camel_instance(url=None)
+    assert api.post(operation, {"instances": [broken]}).headers["x-artemis-outcome"] == "not-applied"
+    missing = api.post(HEARTBEAT, {"instances": [camel_instance(), broken]})
+    assert missing.headers["x-artemis-outcome"] == "not-applied"
+    api.post(REGISTER, {"instances": [camel_instance()]})
+    partly = api.post(operation, {"instances": [camel_instance(), broken]})
+    assert partly.json()["responseStatus"] == PARTIAL_FAIL
+    assert "x-artemis-outcome" not in partly.headers
+
+
 def test_a_heartbeat_changes_no_data() -> None:
     api = Api(LoopbackCluster()["n1"])
     api.post(REGISTER, {"instances": [camel_instance()]})
