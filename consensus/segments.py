@@ -199,15 +199,20 @@ class SegmentWriter:
 def create_segment(disk: Disk, header: SegmentHeader) -> Segment:
     """Make a segment that holds only its header, durably."""
     data = records.encode_header(header)
+    _write_aside(disk, segment_name(header.segment), data)
+    return Segment(header.segment, len(data))
+
+
+def _write_aside(disk: Disk, name: str, data: bytes) -> None:
+    """Make ``data`` the contents of ``name``: all of it, durably, or what was there before."""
     file = disk.append(_TEMPORARY)
     try:
         file.write(data)
         file.sync()
     finally:
         file.close()
-    disk.rename(_TEMPORARY, segment_name(header.segment))
+    disk.rename(_TEMPORARY, name)
     disk.sync_directory()
-    return Segment(header.segment, len(data))
 
 
 @dataclass(slots=True)
@@ -235,6 +240,9 @@ def recover(disk: Disk, *, cluster: str, node_id: str, new_journal_id: bytes) ->
     for number in run:
         replay.segment(number, cluster, node_id)
     replay.finish()
+    # Written anew, not only cut: after a failed sync the kernel may keep bytes that read back but that no later sync
+    # writes. A restarted node would vouch for them, acknowledge what follows, and lose both with the power.
+    _write_aside(disk, segment_name(run[-1]), replay.newest_bytes)
     for number in numbers[: len(numbers) - len(run)]:
         disk.remove(segment_name(number))
     return Recovered(replay.tracker, replay.entries, replay.cut_bytes, created=False)
@@ -257,6 +265,8 @@ class _Replay:
         self.tracker = Tracker("", "", b"")
         self.entries: list[LogEntry] = []
         self.cut_bytes = 0
+        self.newest_bytes = b""
+        """Of the newest segment, all that counts."""
 
     def segment(self, number: int, cluster: str, node_id: str) -> None:
         name = segment_name(number)
@@ -281,6 +291,7 @@ class _Replay:
                 break
             self._apply(name, offset, record[0])
             offset = record[1]
+        self.newest_bytes = data[: segment.size]
 
     def finish(self) -> None:
         """The entries from the base on must be there: a missing segment may not go unnoticed."""
@@ -315,8 +326,6 @@ class _Replay:
         if mark is not None:
             raise damaged(name, offset, f"{bad.reason}, but the mark at {mark} says it had been on disk")
         self.cut_bytes = len(data) - offset
-        # Before anything is appended: what is left of the torn end must not be read as records again.
-        self._disk.truncate(name, offset)
 
     def _apply(self, name: str, offset: int, record: Record) -> None:
         if type(record) is tuple:

@@ -239,6 +239,21 @@ def test_after_a_failed_sync_nothing_is_vouched_for_until_reopened() -> None:
     assert [entry[0] for entry in open_journal(disk)[:]] == [b"command 1", b"command 2"]
 
 
+def test_what_a_failed_sync_left_in_memory_is_written_again_before_it_is_vouched_for() -> None:
+    """The kernel keeps the bytes readable and calls them clean: the next life's syncs would not write them."""
+    disk, queue = SimDisk(), StepQueue()
+    journal = filled(disk, 2)
+    journal.add(b"readable", 3, 1)
+    disk.fail("sync")
+    sync(journal, queue)
+    journal = reopened(disk)
+    assert journal.synced_index == 3
+    journal.add(b"acknowledged", 4, 1)
+    assert sync(journal, queue) == [None]
+    for state in disk.crash_states(Random(1), 20):
+        assert [entry[0] for entry in open_journal(state)[2:]] == [b"readable", b"acknowledged"]
+
+
 def test_a_full_disk_fails_the_sync_and_leaves_a_readable_journal() -> None:
     disk, queue = SimDisk(), StepQueue()
     journal = filled(disk, 2)
