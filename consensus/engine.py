@@ -112,6 +112,8 @@ class Engine:
         self._generation = 0
         self._seen: tuple[int, str | None] = (0, None)
         self._caught_up = False
+        self._status: NodeStatus | None = None
+        self._status_at = float("-inf")
         self._ticked_at = world.clock()
         self._drain_until = float("-inf")
         self._leadership = Leadership(len(members), timing, bounds)
@@ -138,6 +140,7 @@ class Engine:
     def close(self) -> None:
         """Stop taking part. Open proposals and reads are answered; what left this node may still happen."""
         self._closed = True
+        self._status = None
         if self._timer is not None:
             self._timer.cancel()
         self._session.fail_all("this node is stopping")
@@ -151,6 +154,7 @@ class Engine:
         if self.failed is not None:
             return
         self.failed = reason
+        self._status = None
         log.critical("this node stops: %s", reason)
         self._session.fail_all(reason)
         self._reads.fail_all(reason)
@@ -190,6 +194,13 @@ class Engine:
         self._snapshots.take()
 
     def status(self) -> NodeStatus:
+        """This moment's, or one made less than a millisecond ago with nothing in between: every answer carries it."""
+        now = self.now()
+        if self._status is None or now - self._status_at >= 0.001:
+            self._status, self._status_at = self._make_status(), now
+        return self._status
+
+    def _make_status(self) -> NodeStatus:
         core = self.core
         known_leader = core.leader_id is not None and core.hears_leader
         reasons = []
@@ -354,6 +365,7 @@ class Engine:
         exception the state may be half changed, so there is nothing to go on with.
         """
         seams.activate(self._world.clock, self._world.rng)
+        self._status = None
         try:
             call()
         except Exception as exc:  # process boundary, see above
