@@ -358,12 +358,12 @@ def test_a_lease_runs_from_the_attempt_that_may_have_set_it(kind: BatchKind, ren
 
 
 def test_a_forked_core_draws_other_numbers_and_keeps_no_lease() -> None:
-    core, twin = new_core(), new_core()
-    core.plan.add(core.new_lease(Instance(service_id="s", instance_id="i", url="u"), None), 0.0)
-    core.forget_leases()
-    twin.forget_leases()
-    assert core.plan.leases == ()
-    assert _first_pause(core) != _first_pause(twin)
+    parent, same, child = new_core(), new_core(), new_core()
+    child.forget_leases()
+    assert _first_pause(parent) == _first_pause(same) != _first_pause(child)
+    parent.plan.add(parent.new_lease(Instance(service_id="s", instance_id="i", url="u"), None), 0.0)
+    parent.forget_leases()
+    assert parent.plan.leases == ()
 
 
 def _first_pause(core: Core) -> float:
