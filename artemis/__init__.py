@@ -6,5 +6,6 @@ library and no web framework; a test enforces it. Arrows go one way::
     artemis.api -> artemis.consensus -> artemis        artemis.client -> artemis (model and errors only)
 
 Reading order: ``model`` and ``commands`` (what travels), ``outcomes`` and ``errors`` (what comes back), ``registry``
-(the state machine), ``leases``, ``changes``, ``sessions`` (its parts), ``snapshot`` (its bytes).
+(the state machine), ``services``, ``leases``, ``changes``, ``sessions`` (its parts), ``snapshot`` (its bytes).
+``DESIGN.md`` beside this file has the decisions and their price.
 """
