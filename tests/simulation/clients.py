@@ -115,7 +115,16 @@ NOBODY = _Nobody("nothing listens there")
 class Client:
     """Adds, removes and reads elements of sets until it is told to stop."""
 
-    def __init__(self, name: str, door: Door, history: History, think: float, services: tuple[str, ...] = SERVICES):
+    def __init__(
+        self,
+        name: str,
+        door: Door,
+        history: History,
+        think: float,
+        *,
+        services: tuple[str, ...] = SERVICES,
+        budgets_ms: tuple[int, ...] = (200, 1000, 3000),
+    ) -> None:
         self.name = name
         self.idle = True
         self._door = door
@@ -124,6 +133,7 @@ class Client:
         self._history = history
         self._think = think
         self._services = services
+        self._budgets_ms = budgets_ms
         self._mine: list[tuple[str, str]] = []
         """(service, element) acknowledged and not removed."""
         self._added = 0
@@ -192,7 +202,9 @@ class Client:
 
     # one write, attempt by attempt
 
-    def _attempt(self, operation: Operation, command: Command, request_id: RequestId | None, unknown: bool = False) -> None:
+    def _attempt(
+        self, operation: Operation, command: Command, request_id: RequestId | None, unknown: bool = False
+    ) -> None:
         operation.attempts += 1
         operation.node = self._pick()
         budget_ms = self._budget_ms()
@@ -255,7 +267,7 @@ class Client:
         return self._node
 
     def _budget_ms(self) -> int:
-        return self._rng.choice((200, 1000, 3000))
+        return self._rng.choice(self._budgets_ms)
 
     def _request_id(self, operation: Operation) -> RequestId | None:
         if self._rng.random() < 0.2:

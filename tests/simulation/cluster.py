@@ -47,8 +47,8 @@ class Machine:
         self.rng = world.stream(f"machine/{name}")
         self.speed = DiskSpeed(world.stream(f"disk/{name}"), settings.disk_job_min, settings.disk_job_max)
         offset = self.rng.uniform(-settings.clock_offset_max, settings.clock_offset_max)
-        rate = 1 + self.rng.uniform(-settings.clock_drift, settings.clock_drift)
-        self.clock = NodeClock(world, offset, rate)
+        self.usual_rate = 1 + self.rng.uniform(-settings.clock_drift, settings.clock_drift)
+        self.clock = NodeClock(world, offset, self.usual_rate)
         self.lives = 0
         self.process: Process | None = None
         self.engine: ObservedEngine | None = None
@@ -65,9 +65,7 @@ class Machine:
 class Cluster:
     """Every method that changes a machine does so at once; ``world`` decides when it is called."""
 
-    def __init__(
-        self, world: World, settings: Settings, engine_class: type[ObservedEngine] = ObservedEngine
-    ) -> None:
+    def __init__(self, world: World, settings: Settings, engine_class: type[ObservedEngine] = ObservedEngine) -> None:
         self.world = world
         self.settings = settings
         self.members = tuple(f"n{number}" for number in range(1, settings.members + 1))
@@ -100,17 +98,21 @@ class Cluster:
         leaders = [engine for engine in self.engines() if engine.core.role == "leader"]
         return max(leaders, key=lambda engine: engine.core.term).node_id if leaders else None
 
-    def settled(self) -> bool:
-        """One leader, known to all, and everybody has applied everything."""
+    def agreed_leader(self) -> ObservedEngine | None:
+        """The one that every member runs under, each knowing that it has caught up; None while that is not so."""
         engines = self.engines()
-        leader = self.leader()
-        if leader is None or len(engines) < len(self.members):
-            return False
-        top = {(e.core.term, e.core.leader_id, e.journal.last_index, e.core.applied_index) for e in engines}
-        if len(top) > 1:
-            return False
-        _, known, last_index, applied_index = top.pop()
-        return known == leader and last_index == applied_index and all(e.status().ready for e in engines)
+        leaders = [engine for engine in engines if engine.core.leader_ready]
+        if len(leaders) != 1 or len(engines) < len(self.members):
+            return None
+        seen = {(engine.core.term, engine.core.leader_id) for engine in engines}
+        if seen != {(leaders[0].core.term, leaders[0].node_id)}:
+            return None
+        return leaders[0] if all(engine.status().ready for engine in engines) else None
+
+    def settled(self) -> bool:
+        """Everybody follows one leader, and nothing is under way: every log is applied to its end, which is the same."""
+        ends = {(engine.journal.last_index, engine.core.applied_index) for engine in self.engines()}
+        return self.agreed_leader() is not None and len(ends) == 1 and len(set(ends.pop())) == 1
 
     # lives
 
@@ -226,9 +228,12 @@ class Cluster:
             for queue in machine.queues or ():
                 queue.close()
             machine.engine.close()
-        except (Crashed, OSError):
+        except Crashed:
+            self._crashed(name)
+            return
+        except OSError as exc:
             if not machine.may_fail:
-                raise
+                self.world.violate(f"{name} cannot stop in order: {exc}")
         self._end(name, power=False)
 
     def pause(self, name: str) -> None:
@@ -274,7 +279,9 @@ class Cluster:
         self.network.settings.latency_max = self.network_latency_max
         for machine in self.machines.values():
             machine.speed.stalled = 0.0
-            machine.clock.set_rate(min(1 + self.settings.clock_drift, max(1 - self.settings.clock_drift, machine.clock.rate)))
+            machine.clock.set_rate(
+                min(1 + self.settings.clock_drift, max(1 - self.settings.clock_drift, machine.clock.rate))
+            )
             self.resume(machine.name)
         self.start_all()
 

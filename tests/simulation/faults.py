@@ -186,7 +186,6 @@ class Nemesis:
 
     def _clock_rate(self) -> None:
         machine = self._cluster.machines[self._victim()]
-        usual = machine.clock.rate
         machine.clock.set_rate(log_uniform(self._rng, 0.5, 2.0))
         self._world.note(f"{machine.name}: clock runs at {machine.clock.rate:.3f}")
-        self._world.after(self._duration(), lambda: machine.clock.set_rate(usual))
+        self._world.after(self._duration(), lambda: machine.clock.set_rate(machine.usual_rate))

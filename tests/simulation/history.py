@@ -71,9 +71,7 @@ def check(history: History) -> list[str]:
 def _real_time(history: History) -> Iterator[str]:
     """Revisions follow real time: what was called after an answer is not computed from an older state."""
     answered = sorted((o for o in history.operations if o.outcome == "ok"), key=lambda o: o.returned_at)
-    called = sorted(
-        (o for o in answered if o.kind in ("add", "remove", "read")), key=lambda o: (o.called_at, o.number)
-    )
+    called = sorted((o for o in answered if o.kind in ("add", "remove", "read")), key=lambda o: (o.called_at, o.number))
     latest: Operation | None = None
     position = 0
     for operation in called:

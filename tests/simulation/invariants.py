@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from artemis import snapshot
 from artemis.consensus.engine import Engine
 from artemis.consensus.journal import Journal
 from artemis.consensus.status import Role
@@ -43,7 +44,13 @@ class Invariants:
         """index -> (term, payload), fixed by whoever applied it first."""
         self.states: dict[int, tuple[int, int, int]] = {}
         """index -> (revision, lease clock, digest) after it was applied."""
+        self.record_bytes_from: int | None = None
+        """When set: keep the whole state of every node after each entry from this one on."""
+        self.state_bytes: dict[int, dict[str, bytes]] = {}
+        """index -> node -> encoded state."""
         self.highest_committed = 0
+        self._committed_in: dict[int, int] = {}
+        """term -> the highest index that was first applied by a node in that term."""
         self.snapshots_installed = 0
         self.truncations = 0
         self._quorum = len(members) // 2 + 1
@@ -119,8 +126,9 @@ class Invariants:
         other = self.leaders.setdefault(term, name)
         if other != name:
             self._violate(name, f"leads term {term}, and so did {other}")
-        # Leader completeness: every entry that was ever committed is in its log.
-        top = self.highest_committed
+        # Leader completeness: what was committed in earlier terms is in its log. (In later ones a new leader may have
+        # committed more: this one was stopped as a candidate, and now reads its votes.)
+        top = max((index for earlier, index in self._committed_in.items() if earlier < term), default=0)
         if top and engine.core.applied_index < top:
             found = engine.journal.term_at(top)
             if found != self.committed[top][0]:
@@ -173,10 +181,14 @@ class Invariants:
             self._violate(name, f"applies another entry {index} (term {term}, not {first[0]}) than the first applier")
         elif index > self.highest_committed:
             self.highest_committed = index
+            self._committed_in[engine.core.term] = index
             self._durable_on_a_quorum(name, index, term)
 
     def applied(self, engine: ObservedEngine, index: int) -> None:
         self._state(engine.node_id, index, engine.registry)
+        if self.record_bytes_from is not None and index >= self.record_bytes_from:
+            by_node = self.state_bytes.setdefault(index, {})
+            by_node[engine.node_id] = b"".join(snapshot.encode(engine.registry.freeze()))
 
     def installed(self, engine: ObservedEngine, index: int) -> None:
         node = self._nodes[engine.node_id]
@@ -263,5 +275,3 @@ class ObservedEngine(Engine):
     def _advance(self) -> None:
         super()._advance()
         self.watch.after_turn(self)
-
-
