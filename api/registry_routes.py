@@ -223,7 +223,7 @@ class RegistryRoutes:
         # An empty list of keys is a request of the snake_case contract, whatever its spelling.
         asked_for_nothing = body.keys is not None or (body.instances is not None and not dialect.empty_write_is_fault)
         if asked_for_nothing:
-            return self._written(kind, dialect, body, _Failures(), self._node.registry.revision)
+            return self._written(kind, dialect, body, _Failures(), self._node.registry.revision, ordered=False)
         return self._failed(kind, dialect, "bad-request", "request.instances is null or empty.", NOT_APPLIED)
 
     def _none_acceptable(self, kind: Kind, dialect: Dialect, body: WriteBody, failures: _Failures) -> Answer:
@@ -231,7 +231,7 @@ class RegistryRoutes:
         if not self._node.status().known_leader:
             raise Unavailable("no leader is known", definite=True)
         outcome = NOT_APPLIED if failures.any() else NOTHING_SAID
-        return self._written(kind, dialect, body, failures, self._node.registry.revision, outcome)
+        return self._written(kind, dialect, body, failures, self._node.registry.revision, outcome, ordered=False)
 
     def _written(
         self,
@@ -241,13 +241,16 @@ class RegistryRoutes:
         failures: _Failures,
         revision: int,
         headers: Sequence[tuple[bytes, bytes]] = NOTHING_SAID,
+        *,
+        ordered: bool = True,
     ) -> Answer:
+        """``ordered``: a log entry stands behind this answer. Without one its revision is only this node's own."""
         return Answer(
             dialect.written(kind, failures.instances, failures.keys, by_key=bool(body.keys)),
             "partial_fail" if failures.any() else "success",
             self._node.status(),
             revision,
-            "linearizable",
+            "linearizable" if ordered else None,
             headers,
         )
 

@@ -298,3 +298,12 @@ def test_without_a_hint_the_path_decides_the_naming_and_a_hint_wins(prefix: str,
 def test_the_naming_without_a_hint_under_api_is_a_setting() -> None:
     api = Api(LoopbackCluster()["n1"], HttpSettings(snake_default=False))
     assert "responseStatus" in api.get("/api/discovery/services").json()
+
+
+def test_a_write_that_orders_nothing_claims_no_consistency() -> None:
+    """Its revision is only what this node has applied, which may be behind."""
+    api = Api(LoopbackCluster("n1")["n1"])
+    body = {"instances": [{"serviceId": "s", "instanceId": "", "url": "http://a/"}]}
+    answer = api.post("/artemis/api/registry/register.json", body)
+    assert answer.json()["responseStatus"]["errorCode"] == "partial_fail"
+    assert answer.headers["x-artemis-consistency"] == "none"
