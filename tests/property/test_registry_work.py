@@ -24,15 +24,13 @@ Fill = Callable[[int], Replica]
 
 def many_services(count: int) -> Replica:
     replica = Replica()
-    for number in range(count):
-        replica.register(instance(f"s{number}"))
+    replica.register(*(instance(f"s{number}") for number in range(count)))
     return replica
 
 
 def one_service(count: int) -> Replica:
     replica = Replica()
-    for number in range(count):
-        replica.register(instance("s0", f"i{number}"))
+    replica.register(*(instance("s0", f"i{number}") for number in range(count)))
     return replica
 
 
