@@ -117,7 +117,7 @@ class Engine:
         self._ticked_at = world.clock()
         self._drain_until = float("-inf")
         self._leadership = Leadership(len(members), timing, bounds)
-        self._reads = ReadBarriers(bounds.waiting_reads)
+        self._reads = ReadBarriers(bounds.waiting_reads, world.rng.getrandbits(51))
         self._session = Session(node_id, self.journal.incarnation, bounds)
         self._start_lsn = self.journal.lsn
         self._revision_waiters = RevisionWaiters(bounds.waiting_reads)

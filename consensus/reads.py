@@ -93,13 +93,18 @@ class _Round:
 
 
 class ReadBarriers:
-    """This node's reads that wait for a barrier."""
+    """This node's reads that wait for a barrier.
 
-    def __init__(self, bound: int) -> None:
+    Rounds are numbered from ``base``, drawn at each start. Numbered from 0, the leader's late answer to a question of
+    this node's earlier life would be taken for one to this life's question: a stale read, and a node that calls itself
+    caught up before it is.
+    """
+
+    def __init__(self, bound: int, base: int) -> None:
         self._bound = bound
         self._waiting: list[_Waiter] = []
         self._rounds: dict[int, _Round] = {}
-        self._last_round = 0
+        self._last_round = base
 
     def __len__(self) -> int:
         return len(self._waiting) + sum(len(round_.waiters) for round_ in self._rounds.values())

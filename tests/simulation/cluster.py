@@ -110,7 +110,7 @@ class Cluster:
         return leaders[0] if all(engine.status().ready for engine in engines) else None
 
     def settled(self) -> bool:
-        """Everybody follows one leader, and nothing is under way: every log is applied to its end, which is the same."""
+        """Everybody follows one leader, and nothing is under way: all logs end alike and are applied to their end."""
         ends = {(engine.journal.last_index, engine.core.applied_index) for engine in self.engines()}
         return self.agreed_leader() is not None and len(ends) == 1 and len(set(ends.pop())) == 1
 

@@ -57,7 +57,7 @@ def test_a_question_is_repeated_and_any_answer_to_it_counts() -> None:
 
 
 def test_a_read_question_is_repeated_until_the_leader_answers_it() -> None:
-    reads, done = ReadBarriers(10), list[ArtemisError | None]()
+    reads, done = ReadBarriers(10, 0), list[ArtemisError | None]()
     reads.join(10.0, done.append)
     number = reads.start(0.0)
     assert number is not None
@@ -68,8 +68,20 @@ def test_a_read_question_is_repeated_until_the_leader_answers_it() -> None:
     assert done == [None]
 
 
+def test_an_answer_to_an_earlier_life_of_the_node_counts_for_nothing() -> None:
+    earlier, reads, done = ReadBarriers(10, 1_000), ReadBarriers(10, 2_000), list[ArtemisError | None]()
+    earlier.join(1.0, done.append)
+    reads.join(1.0, done.append)
+    asked_before = earlier.start(0.0)
+    assert reads.start(0.0) is not None
+    assert asked_before is not None
+    reads.on_index(asked_before, 0)
+    reads.release(100)
+    assert done == []
+
+
 def test_rounds_whose_reads_all_gave_up_make_room() -> None:
-    reads, done = ReadBarriers(10), list[ArtemisError | None]()
+    reads, done = ReadBarriers(10, 0), list[ArtemisError | None]()
     for _ in range(ROUNDS_AT_ONCE):
         reads.join(1.0, done.append)
         assert reads.start(0.0) is not None
@@ -81,7 +93,7 @@ def test_rounds_whose_reads_all_gave_up_make_room() -> None:
 
 
 def test_reads_are_released_when_the_confirmed_index_is_applied() -> None:
-    reads, done = ReadBarriers(10), list[ArtemisError | None]()
+    reads, done = ReadBarriers(10, 0), list[ArtemisError | None]()
     reads.join(1.0, done.append)
     number = reads.start(0.0)
     assert number is not None
@@ -96,7 +108,7 @@ def test_reads_are_released_when_the_confirmed_index_is_applied() -> None:
 
 
 def test_a_restart_needs_a_fresh_round_and_ignores_the_old_answer() -> None:
-    reads, done = ReadBarriers(10), list[ArtemisError | None]()
+    reads, done = ReadBarriers(10, 0), list[ArtemisError | None]()
     reads.join(1.0, done.append)
     first = reads.start(0.0)
     reads.restart()
@@ -112,7 +124,7 @@ def test_a_restart_needs_a_fresh_round_and_ignores_the_old_answer() -> None:
 
 
 def test_a_read_whose_time_is_up_is_refused_definitely() -> None:
-    reads, done = ReadBarriers(10), list[ArtemisError | None]()
+    reads, done = ReadBarriers(10, 0), list[ArtemisError | None]()
     reads.join(1.0, done.append)
     reads.start(0.0)
     reads.join(2.0, done.append)
@@ -124,7 +136,7 @@ def test_a_read_whose_time_is_up_is_refused_definitely() -> None:
 
 
 def test_rounds_and_waiters_are_bounded() -> None:
-    reads, done = ReadBarriers(1), list[ArtemisError | None]()
+    reads, done = ReadBarriers(1, 0), list[ArtemisError | None]()
     for _ in range(ROUNDS_AT_ONCE):
         reads.join(1.0, done.append)
         assert reads.start(0.0) is not None
