@@ -1,7 +1,7 @@
 """The unique-element set: every add registers an instance that never existed before, reads return the whole service.
 
 Each worker is one logical client. Adders send one add at a time, each to the next node of their own shuffled round;
-readers read linearizably, in the same way. Nothing is retried: a retry would hide what the first attempt left behind.
+readers do the same. Nothing is retried: a retry would hide what the first attempt left behind.
 """
 
 from __future__ import annotations
@@ -192,24 +192,20 @@ async def keep_adding(
     worker: Worker, nodes: Sequence[str], counters: Counters, pause_s: float, rng: random.Random
 ) -> None:
     """Add through all nodes in turn until told to stop."""
-    await _keep(worker, nodes, counters, pause_s, rng, adds=True)
+    while not counters.stopping:
+        for node in rng.sample(nodes, len(nodes)):
+            await worker.add(node)
+            await asyncio.sleep(pause_s * rng.uniform(0.5, 1.5))
 
 
 async def keep_reading(
     worker: Worker, nodes: Sequence[str], counters: Counters, pause_s: float, rng: random.Random
 ) -> None:
-    """Read all nodes in turn, linearizably, until told to stop."""
-    await _keep(worker, nodes, counters, pause_s, rng, adds=False)
-
-
-async def _keep(
-    worker: Worker, nodes: Sequence[str], counters: Counters, pause_s: float, rng: random.Random, *, adds: bool
-) -> None:
-    while True:
+    """Read all nodes in turn until told to stop: linearizably, and every third time whatever the node has."""
+    levels: tuple[Consistency, ...] = ("linearizable", "linearizable", "stale")
+    while not counters.stopping:
         for node in rng.sample(nodes, len(nodes)):
-            if counters.stopping:
-                return
-            await (worker.add(node) if adds else worker.read(node, "linearizable"))
+            await worker.read(node, rng.choice(levels))
             await asyncio.sleep(pause_s * rng.uniform(0.5, 1.5))
 
 
