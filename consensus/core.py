@@ -92,11 +92,8 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._prevote = PreVote(self, host, timing)
         self._leader_heard_at = float("-inf")
         self._voters: tuple[int, set[str]] = (0, set())
-        self._reply: tuple[int, bool, bool] = (
-            1,
-            False,
-            False,
-        )  # (next_index, success, reset) of the reply in the making
+        self._reply = Reply(1, success=False, reset=False)  # what the reply in the making will say
+        self._transfer = False  # the leader asked this node to campaign
         self._held_acks: dict[str, int] = {}
         self._heartbeat_sent_at: dict[str, float] = {}
         gate = seams.Gate()
@@ -324,7 +321,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     def on_vote_request(self, peer: str, message: VoteRequest) -> None:
         """A node that hears a leader does not vote and does not even take over the term: else every rejoin of a
         node that campaigned alone would depose the leader (hazard G2)."""
-        if self.hears_leader:
+        if self.hears_leader and not message.transfer:
             return
         self._SyncObj__onMessageReceived(
             self._nodes[peer],
@@ -353,6 +350,12 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     def on_prevote_granted(self, peer: str, message: PreVoteGranted) -> None:
         self._prevote.on_granted(peer, message)
 
+    def on_timeout_now(self, peer: str, term: int) -> None:
+        """The leader hands over: campaign at once, without asking who still hears it."""
+        if term == self.term and peer == self.leader_id:
+            self._transfer = True
+            self.campaign_now()
+
     def on_term_hint(self, term: int) -> None:
         """A peer lives in a later term: this node's leadership, if any, is over."""
         if term > self.term:
@@ -379,7 +382,9 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
                     peer, AppendReply(self.term, *self._reply, self._freshness.proof(peer, self._host.now()))
                 )
             case "request_vote":
-                request = VoteRequest(message["term"], message["last_log_index"], message["last_log_term"])
+                request = VoteRequest(
+                    message["term"], message["last_log_index"], message["last_log_term"], self._transfer
+                )
                 self._host.send_when_durable(peer, request)
             case "response_vote":
                 self._host.send_when_durable(peer, VoteGranted(message["term"]))
@@ -427,7 +432,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     def _SyncObj__connectedToAnyone(self) -> bool:
         """Asked exactly when the election deadline has passed: campaign only with a majority's pre-vote."""
-        return self._quorum == 1 or self._prevote.may_campaign()
+        return self._quorum == 1 or self._transfer or self._prevote.may_campaign()
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> None:
         """The library unpickles here, and swallows or repeats what raises (hazards F1, F3, K)."""
@@ -449,6 +454,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         super()._SyncObj__setState(state)
         if before == state:
             return
+        self._transfer = self._transfer and state == 1
         if state == 0:
             # A deposed leader's deadline lies in the past: without a new one it campaigns at once.
             self._SyncObj__raftElectionDeadline = self._host.now() + self._SyncObj__generateRaftTimeout()

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 from artemis.commands import Command, RequestId, decode_entry
 from artemis.consensus import seams
@@ -22,7 +21,7 @@ from artemis.consensus.core import RaftCore
 from artemis.consensus.freshness import Freshness
 from artemis.consensus.journal import Journal
 from artemis.consensus.leadership import Leadership
-from artemis.consensus.ports import Clock, Disk, DiskQueue, Links, Random, Scheduler, TimerHandle
+from artemis.consensus.ports import TimerHandle, World
 from artemis.consensus.proposals import Resolve, Session
 from artemis.consensus.reads import Done, ReadBarriers, RevisionWaiters
 from artemis.consensus.snapshots import SnapshotStore
@@ -44,6 +43,7 @@ from artemis.consensus.wire import (
     SnapshotChunk,
     SnapshotReply,
     TermHint,
+    TimeoutNow,
     VoteGranted,
     VoteRequest,
 )
@@ -58,23 +58,6 @@ STALL_SECONDS = 0.2
 DRAIN_SECONDS = 0.05
 """How long it then only listens: what arrived meanwhile is in the sockets. Judging by the clock first would depose a
 healthy leader for its own pause, and answer "no majority" to writes whose acknowledgements are there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What one engine runs in."""
-
-    clock: Clock
-    rng: Random
-    scheduler: Scheduler
-    disk: Disk
-    disk_queue: DiskQueue
-    """For the journal: short jobs, each a write and an fsync."""
-    snapshot_queue: DiskQueue
-    """For snapshots: long jobs, which must not delay the journal's."""
-    links: Links
-    wall_ms: int
-    """Wall clock at start. Only a hint that makes the incarnation grow when the data directory was lost."""
 
 
 class Engine:
@@ -193,6 +176,15 @@ class Engine:
         """Take one now, whatever has accumulated."""
         self._snapshots.take()
 
+    def resign(self, timeout_ms: int, done: Callable[[], None]) -> None:
+        """If this node leads, hand its leadership to a follower that has everything. ``done`` is called when it does
+        not lead any more, or when the time is up; writes wait meanwhile and go to the next leader."""
+        if self.core.role != "leader" or not self.core.peers() or self.failed is not None:
+            done()
+            return
+        self._leadership.resign(self.now() + timeout_ms / 1000, done)
+        self.wake()
+
     def status(self) -> NodeStatus:
         """This moment's, or one made less than a millisecond ago with nothing in between: every answer carries it."""
         now = self.now()
@@ -202,20 +194,12 @@ class Engine:
 
     def _make_status(self) -> NodeStatus:
         core = self.core
-        known_leader = core.leader_id is not None and core.hears_leader
-        reasons = []
-        if self.failed is not None:
-            reasons.append(f"stopped: {self.failed}")
-        if not self._caught_up:
-            reasons.append("has not yet applied what a current leader says is committed")
-        if not known_leader:
-            reasons.append("no leader")
         return NodeStatus(
             node_id=self.node_id,
             role=core.role,
             term=core.term,
             leader_id=core.leader_id,
-            known_leader=known_leader,
+            known_leader=core.leader_id is not None and core.hears_leader,
             commit_index=core.commit_index,
             applied_index=core.applied_index,
             last_log_index=self.journal.last_index,
@@ -223,12 +207,20 @@ class Engine:
             snapshot_index=self._snapshots.index,
             apply_lag_ms=core.age_us() // 1000,
             ready=self._caught_up and self.failed is None and not self._closed,
-            reasons=tuple(reasons),
+            reasons=tuple(self._reasons()),
             peers=tuple(
                 PeerStatus(peer, peer in self._links_up, core.match_index(peer) if core.role == "leader" else None)
                 for peer in core.peers()
             ),
         )
+
+    def _reasons(self) -> Iterator[str]:
+        if self.failed is not None:
+            yield f"stopped: {self.failed}"
+        if not self._caught_up:
+            yield "has not yet applied what a current leader says is committed"
+        if self.core.leader_id is None or not self.core.hears_leader:
+            yield "no leader"
 
     def _refuse_if_stopped(self) -> None:
         if self.failed is not None:
@@ -275,7 +267,7 @@ class Engine:
             self.core.tick()
         self._notice_leadership()
         self._hand_over()
-        appended = self._order()
+        appended = self._leadership.advance(self)
         if self.core.role == "leader" and (appended or self.core.commit_index > self._leadership.announced_commit):
             self._leadership.announced_commit = self.core.commit_index
             self.core.broadcast()
@@ -311,18 +303,6 @@ class Engine:
                     part.append(batch.pop(0))
                     size += len(part[-1][1])
                 self.send(leader, Forward(self.core.term, self._session.incarnation, tuple(part)))
-
-    def _order(self) -> bool:
-        """As leader: put waiting proposals, or a due step of the lease clock, into the log."""
-        appended = False
-        while self.core.leader_ready:
-            index = self.journal.last_index + 1
-            entry = self._leadership.next_entry(self.now(), index, self.registry.lease_count)
-            if entry is None:
-                break
-            self.core.append(entry)
-            appended = True
-        return appended
 
     def _start_reads(self) -> None:
         core, now, leader = self.core, self.now(), self.core.leader_id
@@ -434,6 +414,8 @@ class Engine:
                 core.on_vote_request(peer, message)
             case VoteGranted():
                 core.on_vote_granted(peer, message)
+            case TimeoutNow():
+                core.on_timeout_now(peer, message.term)
             case TermHint():
                 core.on_term_hint(message.term)
 
@@ -481,6 +463,7 @@ class Engine:
     def on_role(self, role: Role) -> None:
         """Leadership begins or ends: what belonged to the last one is void."""
         log.info("term %d: this node is now %s", self.core.term, role)
+        self._leadership.end()
         self._leadership = Leadership(len(self.core.peers()) + 1, self._timing, self._bounds)
         self._snapshots.stop_feeding()
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from artemis.commands import Announce, Command, RequestId
 from artemis.consensus.disk import FileDisk, ThreadDiskQueue
-from artemis.consensus.engine import Engine, World
+from artemis.consensus.engine import Engine
+from artemis.consensus.ports import World
 from artemis.consensus.status import NodeStatus
 from artemis.consensus.timing import Bounds, Timing
 from artemis.consensus.transport import TcpLinks
@@ -23,6 +24,10 @@ from artemis.outcomes import Outcome
 from artemis.registry import Registry
 
 log = logging.getLogger("artemis.consensus")
+
+RESIGN_MS = 500
+"""How long a leader that is told to stop waits for a successor. Without one the others wait out their election
+timeout, as after a crash."""
 
 ANNOUNCE_SECONDS = 0.2
 """How often a member looks whether the cluster knows its current address, until it does."""
@@ -106,9 +111,12 @@ class Node:
         return node
 
     async def close(self) -> None:
-        """Stop taking part: open proposals and reads are answered, files are closed."""
+        """Stop taking part: leadership is handed over, open proposals and reads are answered, files are closed."""
         if self._announcing is not None:
             self._announcing.cancel()
+        resigned: asyncio.Future[None] = self._loop.create_future()
+        self._engine.resign(RESIGN_MS, lambda: None if resigned.done() else resigned.set_result(None))
+        await resigned
         for queue in self._queues:
             queue.close()
         self._engine.close()

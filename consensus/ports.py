@@ -7,6 +7,7 @@ for it (a callback that fires at once would re-enter the engine in the middle of
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from artemis.consensus.wire import Message
@@ -122,3 +123,20 @@ class Random(Protocol):
     def random(self) -> float: ...
 
     def getrandbits(self, k: int, /) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What one engine runs in."""
+
+    clock: Clock
+    rng: Random
+    scheduler: Scheduler
+    disk: Disk
+    disk_queue: DiskQueue
+    """For the journal: short jobs, each a write and an fsync."""
+    snapshot_queue: DiskQueue
+    """For snapshots: long jobs, which must not delay the journal's."""
+    links: Links
+    wall_ms: int
+    """Wall clock at start. Only a hint that makes the incarnation grow when the data directory was lost."""

@@ -1,7 +1,8 @@
 """What nodes say to each other: typed, bounded msgpack messages.
 
 Every message carries the sender's term. Raft's own messages keep the meaning they have in the Raft paper (figure 2;
-``RequestVote``, ``AppendEntries``, ``InstallSnapshot``) and in the dissertation (pre-vote 9.6, ReadIndex 6.4).
+``RequestVote``, ``AppendEntries``, ``InstallSnapshot``) and in the dissertation (leadership transfer 3.10, ReadIndex
+6.4, pre-vote 9.6).
 A message that does not decode is a fault of the link, which is then closed.
 """
 
@@ -44,6 +45,8 @@ class VoteRequest(msgspec.Struct, frozen=True, array_like=True, tag=3):
     term: int
     last_index: int
     last_term: int
+    transfer: bool
+    """The leader asked for this election, so voters do not protect it."""
 
 
 class VoteGranted(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -69,14 +72,20 @@ class TermHint(msgspec.Struct, frozen=True, array_like=True, tag=7):
     term: int
 
 
-class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=8):
+class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """The leader of ``term`` wants the receiver to campaign at once."""
+
+    term: int
+
+
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=9):
     """Keeps a follower from campaigning while it is fed a snapshot: no claim about logs."""
 
     term: int
     proof: TimeProof
 
 
-class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=9):
+class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=10):
     """``offset`` is where ``data`` belongs in the ``total`` bytes of the snapshot that ends with
     entry (``index``, ``index_term``)."""
 
@@ -88,7 +97,7 @@ class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=9):
     data: bytes
 
 
-class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=10):
+class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=11):
     """``next_offset`` = ``total`` only when the snapshot is verified, on disk and installed."""
 
     term: int
@@ -96,7 +105,7 @@ class SnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=10):
     next_offset: int
 
 
-class Forward(msgspec.Struct, frozen=True, array_like=True, tag=11):
+class Forward(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """Proposals of the sender's session, as (seq, encoded proposal) in its order, for the leader of just this term."""
 
     term: int
@@ -104,27 +113,27 @@ class Forward(msgspec.Struct, frozen=True, array_like=True, tag=11):
     proposals: tuple[tuple[int, bytes], ...]
 
 
-class ReadIndexRequest(msgspec.Struct, frozen=True, array_like=True, tag=12):
+class ReadIndexRequest(msgspec.Struct, frozen=True, array_like=True, tag=13):
     """A follower asks the leader for a point that reads waiting at ``round`` may be served from."""
 
     term: int
     round: int
 
 
-class ReadIndexReply(msgspec.Struct, frozen=True, array_like=True, tag=13):
+class ReadIndexReply(msgspec.Struct, frozen=True, array_like=True, tag=14):
     term: int
     round: int
     index: int
 
 
-class ReadProbe(msgspec.Struct, frozen=True, array_like=True, tag=14):
+class ReadProbe(msgspec.Struct, frozen=True, array_like=True, tag=15):
     """Am I still your leader? Asked after the reads of ``round`` arrived."""
 
     term: int
     round: int
 
 
-class ReadProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=15):
+class ReadProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=16):
     term: int
     round: int
 
@@ -137,6 +146,7 @@ Message = (
     | PreVoteRequest
     | PreVoteGranted
     | TermHint
+    | TimeoutNow
     | Heartbeat
     | SnapshotChunk
     | SnapshotReply

@@ -9,7 +9,7 @@ from typing import Any
 
 import pysyncobj
 
-from artemis.consensus import engine as engine_module
+from artemis.consensus import ports
 from artemis.errors import DataDamaged, InvalidInput
 from tests.simulation.disk import Crashed, SimDisk
 from tests.simulation.invariants import Invariants, ObservedEngine
@@ -144,7 +144,7 @@ class Cluster:
                 node_id=machine.name,
                 members=self.members,
                 cluster=CLUSTER_NAME,
-                world=engine_module.World(
+                world=ports.World(
                     clock=machine.clock,
                     rng=rng,
                     scheduler=process,

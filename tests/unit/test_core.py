@@ -253,11 +253,11 @@ def test_entries_out_of_order_stop_the_node() -> None:
 def test_a_vote_leaves_only_when_it_is_on_disk_and_only_once_per_term() -> None:
     member = Member()
     member.time += 5
-    member.core.on_vote_request("n2", VoteRequest(3, 1, 0))
+    member.core.on_vote_request("n2", VoteRequest(3, 1, 0, False))
     assert member.take_sent() == []
     member.sync()
     assert member.take_sent() == [("n2", VoteGranted(3))]
-    member.core.on_vote_request("n3", VoteRequest(3, 9, 2))
+    member.core.on_vote_request("n3", VoteRequest(3, 9, 2, False))
     member.sync()
     assert member.take_sent() == []
 
@@ -267,7 +267,7 @@ def test_who_hears_a_leader_neither_votes_nor_takes_over_the_term() -> None:
     member = Member()
     member.follow(1, (1, 0), [])
     member.take_sent()
-    member.core.on_vote_request("n3", VoteRequest(7, 9, 7))
+    member.core.on_vote_request("n3", VoteRequest(7, 9, 7, False))
     member.core.on_prevote_request("n3", PreVoteRequest(7, 9, 7, 1))
     assert member.core.term == 1
     assert member.take_sent() == []
@@ -332,7 +332,25 @@ def test_a_candidacy_leaves_only_when_the_own_vote_is_on_disk() -> None:
     assert member.role() == "candidate"
     assert member.take_sent() == []
     member.sync()
-    assert [message for _, message in member.take_sent()] == [VoteRequest(1, 1, 0)] * 2
+    assert [message for _, message in member.take_sent()] == [VoteRequest(1, 1, 0, False)] * 2
+
+
+def test_a_leader_that_hands_over_is_succeeded_although_it_is_heard() -> None:
+    member = Member()
+    member.follow(1, (1, 0), [])
+    member.core.on_timeout_now("n3", 1)
+    member.core.tick()
+    assert member.role() == "follower", "only the leader can hand over"
+    member.core.on_timeout_now("n2", 1)
+    member.core.tick()
+    member.sync()
+    assert ("n3", VoteRequest(2, 1, 0, True)) in member.take_sent()
+    voter = Member()
+    voter.follow(1, (1, 0), [])
+    voter.take_sent()
+    voter.core.on_vote_request("n3", VoteRequest(2, 1, 0, True))
+    voter.sync()
+    assert ("n3", VoteGranted(2)) in voter.take_sent()
 
 
 # as leader
