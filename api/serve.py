@@ -68,17 +68,18 @@ class Parts(Generic[N]):
 class _Server(uvicorn.Server):
     """uvicorn without its signal handling: the node must be closed after the last request, and only once."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
+    def abort(self) -> None:
+        """Not one more answer: close the listeners and cut the connections, open requests included."""
+        self.force_exit = True
+        self.config.timeout_graceful_shutdown = 0
+        for server in self.servers if self.started else ():
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 class _Stop:
@@ -127,6 +128,7 @@ async def serve(parts: Parts[N]) -> int:
         # After a fatal fault the state in memory may be half changed: nothing of it is worth writing down.
         return EXIT_FATAL if stop.fatal is not None else EXIT_CLEAN
     finally:
+        parts.http_socket.close()
         stalls.stop()
         for number in signals:
             loop.remove_signal_handler(number)
@@ -146,28 +148,29 @@ async def _start(parts: Parts[N], stop: _Stop) -> N | None:
         if not stop.asked.is_set():
             raise
         return None
-    except (ArtemisError, OSError) as exc:
-        raise StartError(str(exc)) from exc
+    except ArtemisError as exc:
+        raise StartError(exc.message) from exc
+    except OSError as exc:
+        where = f"{exc.filename}: " if exc.filename is not None else ""
+        raise StartError(f"{where}{exc.strerror or exc}") from exc
 
 
 async def _serve_http(parts: Parts[N], app: ASGIApp, stop: _Stop) -> None:
+    try:
+        # Two processes may bind one address as long as neither listens: the second one learns of it here, and not
+        # from uvloop, which hands a failed listen to its exception handler and goes on as if it served.
+        parts.http_socket.listen(BACKLOG)
+    except OSError as exc:
+        raise StartError(f"cannot listen for clients: {exc.strerror}") from exc
     server = _Server(_uvicorn_config(parts, app))
     serving = asyncio.ensure_future(server.serve([parts.http_socket]))
     asked = asyncio.ensure_future(stop.asked.wait())
     await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
     if stop.fatal is not None:
-        serving.cancel()
-        parts.http_socket.close()
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
-        return
+        server.abort()
     server.should_exit = True
-    try:
-        await serving
-    except OSError as exc:
-        # Two processes may bind one address as long as neither listens: the second one learns of it here.
-        raise StartError(f"cannot listen for clients: {exc.strerror}") from exc
+    await serving
 
 
 def _uvicorn_config(parts: Parts[N], app: ASGIApp) -> uvicorn.Config:

@@ -90,7 +90,7 @@ class Story:
         return str(answer.headers.get("x-artemis-leader", ""))
 
     def _show(self, answer: httpx.Response) -> None:
-        print(f"HTTP {answer.status_code}")
+        print(f"HTTP {answer.status_code} after {answer.elapsed.total_seconds() * 1000:.0f} ms")
         for name in HEADERS:
             if name in answer.headers:
                 print(f"{name}: {answer.headers[name]}")

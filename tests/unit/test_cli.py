@@ -1,0 +1,193 @@
+"""The command line: help from the table, one-line errors, exit codes, real processes where only those can tell."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from artemis.api import cli
+from artemis.api.config import Config, settings
+from artemis.api.config_kinds import Address
+from artemis.api.serve import StartError
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """The configurations with which a node would have been run; no ``ARTEMIS_`` variable leaks in from outside."""
+    configs: list[Config] = []
+
+    def run_node(config: Config) -> int:
+        configs.append(config)
+        return 0
+
+    monkeypatch.setattr(cli, "run_node", run_node)
+    for name in [name for name in os.environ if name.startswith("ARTEMIS_")]:
+        monkeypatch.delenv(name)
+    return configs
+
+
+def test_every_setting_has_a_flag_that_reaches_the_node(started: list[Config], tmp_path: Path) -> None:
+    values: dict[str, str | bool] = {
+        "node_id": "n2",
+        "peers": "n1=127.0.0.1:1,n2=127.0.0.1:2",
+        "raft_listen": "127.0.0.1:2",
+        "data_dir": str(tmp_path),
+        "cluster_name": "other",
+        "secret_file": str(tmp_path / "secret"),
+        "insecure": True,
+        "listen": "127.0.0.1:3",
+        "advertise": "http://127.0.0.1:4",
+        "region": "r",
+        "zone": "z",
+        "any_region": False,
+        "any_zone": False,
+        "contexts": "/x",
+        "snake_default": False,
+        "read_consistency_default": "stale",
+        "request_timeout_ms": "5",
+        "request_timeout_ms_max": "6",
+        "body_bytes_max": "7",
+        "cache_bytes_max": "8",
+        "connections_max": "9",
+        "keep_alive_s": "10",
+        "shutdown_timeout_s": "11",
+        "default_ttl_ms": "2000",
+        "java_registry_ttl_ms": "2001",
+        "snake_ttl_ms": "2002",
+        "ttl_ms_min": "1999",
+        "ttl_ms_max": "2003",
+        "heartbeat_ms": "50",
+        "election_timeout_ms": "200",
+        "log_level": "debug",
+        "log_format": "json",
+    }
+    args: list[str] = []
+    for setting in settings():
+        value = values[setting.key]
+        if isinstance(value, bool):
+            args.append(setting.flag if value else f"--no-{setting.flag[2:]}")
+        else:
+            args += [setting.flag, value]
+    assert cli.main(args) == 0
+    (config,) = started
+    shown = {setting.key: setting.kind.show(getattr(config, setting.key)) for setting in settings()}
+    assert shown == {key: str(value).lower() if isinstance(value, bool) else value for key, value in values.items()}
+
+
+def test_environment_and_file_are_read(started: list[Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text('region = "file"\nlisten = "127.0.0.1:5"\n', encoding="utf-8")
+    monkeypatch.setenv("ARTEMIS_LISTEN", "127.0.0.1:6")
+    assert cli.main(["--config", str(path), "--zone", "flag"]) == 0
+    (config,) = started
+    assert (config.region, config.zone, config.listen) == ("file", "flag", Address("127.0.0.1", 6))
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        (["--node-id", "n4", "--peers", "n1=h:1"], ["--node-id = n4", "n1"]),
+        (["--nod-id", "n1"], ["--nod-id"]),
+        (["--node-id"], ["--node-id", "argument"]),
+        (["extra"], ["extra"]),
+        (["--heartbeat-ms", "fast"], ["--heartbeat-ms = fast", "an integer, 10 to 60000"]),
+    ],
+)
+def test_a_usage_error_is_one_line_on_stderr_and_exit_code_2(
+    started: list[Config], capsys: pytest.CaptureFixture[str], args: list[str], parts: list[str]
+) -> None:
+    assert cli.main(args) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("artemis-node: error: ")
+    assert captured.err.count("\n") == 1
+    for part in parts:
+        assert part in captured.err
+    assert started == []
+
+
+def test_a_start_failure_is_one_line_on_stderr_and_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_node(config: Config) -> int:
+        raise StartError("the journal\nis damaged")
+
+    monkeypatch.setattr(cli, "run_node", run_node)
+    assert cli.main([]) == 1
+    assert capsys.readouterr().err == "artemis-node: error: the journal is damaged\n"
+
+
+def test_help_shows_each_setting_with_default_and_environment_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    for setting in settings():
+        assert setting.flag in words
+        # Help may break a line inside any text, also after a hyphen.
+        expected = cli.help_line(setting).replace(" ", "")
+        assert expected in words.replace(" ", ""), setting.key
+    for code in ("0 stopped by SIGTERM", "1 could not start", "2 wrong flag or setting", "70 stopped itself"):
+        assert code in words
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("artemis-node, version ")
+
+
+# -- real processes ---------------------------------------------------------------------------------------------------
+
+
+def node(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the installed command to its end."""
+    command = [str(Path(sys.executable).parent / "artemis-node"), *args]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("ARTEMIS_")}
+    return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("taken", ["listen", "raft_listen"])
+def test_an_address_in_use_is_one_line_and_exit_code_1_and_nothing_is_written(taken: str, tmp_path: Path) -> None:
+    with socket.socket() as other, socket.socket() as free:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        free.bind(("127.0.0.1", 0))
+        used, unused = other.getsockname()[1], free.getsockname()[1]
+        free.close()
+        listen, raft = (used, unused) if taken == "listen" else (unused, used)
+        result = node(
+            "--node-id=n1",
+            f"--listen=127.0.0.1:{listen}",
+            f"--raft-listen=127.0.0.1:{raft}",
+            f"--peers=n1=127.0.0.1:{raft},n2=127.0.0.1:1",
+            cwd=tmp_path,
+        )
+    assert result.returncode == 1
+    assert (
+        result.stderr
+        == f"artemis-node: error: {taken} = 127.0.0.1:{used}: cannot listen there: Address already in use\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_secret_that_others_may_read_is_exit_code_2(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"0123456789abcdef")
+    secret.chmod(0o644)
+    result = node("--secret-file", str(secret), cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert f"chmod 600 {secret}" in result.stderr
+
+
+def test_a_data_directory_that_cannot_be_made_is_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    result = node(f"--listen=127.0.0.1:{port}", "--data-dir=file/below", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == "artemis-node: error: data_dir = file/below: cannot be created: Not a directory\n"

@@ -1,0 +1,52 @@
+"""Stalls of the event loop are measured, on a loop whose time the test turns by hand."""
+
+from __future__ import annotations
+
+import asyncio
+
+from artemis.api.stalls import INTERVAL_S, THRESHOLD_S, StallMonitor
+
+
+def test_a_late_timer_is_reported_and_an_almost_punctual_one_is_not() -> None:
+    now = 0.0
+    reported: list[float] = []
+
+    async def story() -> None:
+        nonlocal now
+        monitor = StallMonitor(reported.append, clock=lambda: now)
+        loop = asyncio.get_running_loop()
+        monitor.start(loop)
+        now += INTERVAL_S + THRESHOLD_S / 2
+        monitor._tick(loop)
+        assert reported == []
+        now += INTERVAL_S + THRESHOLD_S + 0.25
+        monitor._tick(loop)
+        monitor.stop()
+
+    asyncio.run(story())
+    assert [round(seconds, 3) for seconds in reported] == [THRESHOLD_S + 0.25]
+
+
+def test_a_real_loop_that_was_held_up_reports_it() -> None:
+    """The blocked time is the subject here, so it has to pass."""
+    reported: list[float] = []
+
+    async def story() -> None:
+        came = asyncio.Event()
+
+        def report(seconds: float) -> None:
+            reported.append(seconds)
+            came.set()
+
+        loop = asyncio.get_running_loop()
+        monitor = StallMonitor(report)
+        monitor.start(loop)
+        until = loop.time() + INTERVAL_S + THRESHOLD_S + 0.1
+        while loop.time() < until:
+            pass
+        async with asyncio.timeout(20):
+            await came.wait()
+        monitor.stop()
+
+    asyncio.run(story())
+    assert reported[0] > THRESHOLD_S
