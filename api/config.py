@@ -141,7 +141,7 @@ class Config:
         integer(1, 1 << 40), HTTP, "Encoded answers kept in memory.", default=HTTP_DEFAULTS.cache_bytes_max
     )
     connections_max: int = _setting(
-        integer(1, 1_000_000), HTTP, "Open client connections; at this number requests get 503.", default=20_000
+        integer(1, 1_000_000), HTTP, "Open client connections; at this number requests get 503.", default=10_000
     )
     keep_alive_s: int = _setting(
         integer(1, 86_400), HTTP, "Seconds after which an idle client connection is closed.", default=90

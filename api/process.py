@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from artemis.api import logs
@@ -21,11 +22,17 @@ from artemis.api.config import Config
 from artemis.api.config_checks import http_settings, read_secret
 from artemis.api.config_kinds import Address
 from artemis.api.serve import EXIT_FATAL, Parts, StartError, serve
+from artemis.api.stalls import StallMetrics
 from artemis.consensus.node import Node, NodeConfig
 from artemis.consensus.timing import Timing
 from artemis.model import Member
 
 logger = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.0002
+
+FILES_BESIDE_CONNECTIONS = 200
+"""Listeners, links to peers, journal segments, and some to spare."""
 
 
 def bind(address: Address, key: str) -> socket.socket:
@@ -54,40 +61,9 @@ def run_node(config: Config) -> int:
     raft_socket = None if alone or config.raft_listen is None else bind(config.raft_listen, "raft_listen")
     _create_data_dir(config.data_dir)
     logs.configure(config.log_level, config.log_format)
-    _raise_file_limit()
-    member = Member(node_id=config.node_id, url=config.advertise, region_id=config.region, zone_id=config.zone)
-    node_config = NodeConfig(
-        node_id=config.node_id,
-        peers={name: (address.host, address.port) for name, address in config.peers.items()},
-        raft_socket=raft_socket,
-        data_dir=config.data_dir,
-        cluster=config.cluster_name,
-        secret=secret,
-        member=member,
-        timing=Timing(
-            heartbeat_ms=config.heartbeat_ms,
-            election_timeout_ms_min=config.election_timeout_ms,
-            election_timeout_ms_max=2 * config.election_timeout_ms,
-        ),
-    )
-    settings = http_settings(config)
-
-    async def start_node(on_fatal: Callable[[str], None]) -> Node:
-        return await Node.start(node_config, on_fatal=on_fatal)
-
-    def make_app(node: Node) -> ASGIApp:
-        logger.info("node %s serves %s", config.node_id, config.advertise)
-        return create_app(node, settings, now_ms=_now_ms)
-
-    parts = Parts(
-        http_socket=http_socket,
-        start_node=start_node,
-        make_app=make_app,
-        on_stall=_report_stall,
-        connections_max=config.connections_max,
-        keep_alive_s=config.keep_alive_s,
-        shutdown_timeout_s=config.shutdown_timeout_s,
-    )
+    _raise_file_limit(config.connections_max)
+    parts = _parts(config, http_socket, _node_config(config, secret, raft_socket))
+    _tune_interpreter()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(serve(parts))
         if code == EXIT_FATAL:
@@ -97,6 +73,57 @@ def run_node(config: Config) -> int:
     return code
 
 
+def _node_config(config: Config, secret: bytes | None, raft_socket: socket.socket | None) -> NodeConfig:
+    return NodeConfig(
+        node_id=config.node_id,
+        peers={name: (address.host, address.port) for name, address in config.peers.items()},
+        raft_socket=raft_socket,
+        data_dir=config.data_dir,
+        cluster=config.cluster_name,
+        secret=secret,
+        member=Member(node_id=config.node_id, url=config.advertise, region_id=config.region, zone_id=config.zone),
+        timing=Timing(
+            heartbeat_ms=config.heartbeat_ms,
+            election_timeout_ms_min=config.election_timeout_ms,
+            election_timeout_ms_max=2 * config.election_timeout_ms,
+        ),
+    )
+
+
+def _parts(config: Config, http_socket: socket.socket, node_config: NodeConfig) -> Parts[Node]:
+    settings = http_settings(config)
+    stalls = StallMetrics()
+    metrics = CollectorRegistry()
+    metrics.register(stalls)
+
+    async def start_node(on_fatal: Callable[[str], None]) -> Node:
+        return await Node.start(node_config, on_fatal=on_fatal)
+
+    def make_app(node: Node) -> ASGIApp:
+        logger.info("node %s has its data and serves %s", config.node_id, config.advertise)
+        return create_app(node, settings, now_ms=_now_ms, metrics=metrics)
+
+    def on_stall(seconds: float) -> None:
+        stalls.observe(seconds)
+        logger.warning("the event loop stood still for %d ms", int(seconds * 1000))
+
+    return Parts(
+        http_socket=http_socket,
+        start_node=start_node,
+        make_app=make_app,
+        on_stall=on_stall,
+        connections_max=config.connections_max,
+        keep_alive_s=config.keep_alive_s,
+        shutdown_timeout_s=config.shutdown_timeout_s,
+    )
+
+
+def _tune_interpreter() -> None:
+    # The disk thread needs the interpreter for a moment after each fsync. By default a busy loop gives it up only
+    # every 5 ms, and each commit waits for that.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+
+
 def _create_data_dir(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -104,16 +131,16 @@ def _create_data_dir(path: Path) -> None:
         raise StartError(f"data_dir = {path}: cannot be created: {exc.strerror}") from exc
 
 
-def _raise_file_limit() -> None:
+def _raise_file_limit(connections_max: int) -> None:
     """Every client connection is an open file, and the usual soft limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = connections_max + FILES_BESIDE_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        if limit < wanted:
+            logger.warning("the limit of open files is %d: too low for connections_max = %d", limit, connections_max)
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _report_stall(seconds: float) -> None:
-    logger.warning("the event loop stood still for %d ms", int(seconds * 1000))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
 
 INTERVAL_S = 0.05
 THRESHOLD_S = 0.1
@@ -32,3 +35,23 @@ class StallMonitor:
         if late > THRESHOLD_S:
             self._report(late)
         self.start(loop)
+
+
+class StallMetrics(Collector):
+    """Number and total time of the stalls, for ``/metrics``."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.count += 1
+        self.seconds += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        yield SummaryMetricFamily(
+            "artemis_event_loop_stall_seconds",
+            f"Times the event loop stood still for more than {THRESHOLD_S * 1000:.0f} ms.",
+            count_value=self.count,
+            sum_value=self.seconds,
+        )

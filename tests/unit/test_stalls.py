@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from artemis.api.stalls import INTERVAL_S, THRESHOLD_S, StallMonitor
+from prometheus_client import CollectorRegistry, generate_latest
+
+from artemis.api.stalls import INTERVAL_S, THRESHOLD_S, StallMetrics, StallMonitor
 
 
 def test_a_late_timer_is_reported_and_an_almost_punctual_one_is_not() -> None:
@@ -50,3 +52,14 @@ def test_a_real_loop_that_was_held_up_reports_it() -> None:
 
     asyncio.run(story())
     assert reported[0] > THRESHOLD_S
+
+
+def test_stalls_are_counted_for_the_scrape() -> None:
+    metrics = StallMetrics()
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    metrics.observe(0.25)
+    metrics.observe(0.5)
+    text = generate_latest(registry).decode()
+    assert "artemis_event_loop_stall_seconds_count 2.0" in text
+    assert "artemis_event_loop_stall_seconds_sum 0.75" in text

@@ -1,0 +1,142 @@
+"""One real ``artemis-node`` process: what it says, how it ends, what it finds again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.cluster
+
+DEADLINE_S = 30.0
+INSTANCE = {
+    "region_id": "r",
+    "zone_id": "z",
+    "service_id": "orders",
+    "instance_id": "orders-1",
+    "ip": "127.0.0.1",
+    "port": 9000,
+    "url": "http://127.0.0.1:9000/",
+    "status": "up",
+}
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S:.0f} s: {what}"
+        time.sleep(0.01)
+
+
+class NodeProcess:
+    """A one-node cluster in ``directory``; its log lines are JSON in the file ``log``."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
+        self.log = directory / "log"
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("ARTEMIS_")}
+        environ["ARTEMIS_LOG_FORMAT"] = "json"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).parent / "artemis-node"), f"--listen=127.0.0.1:{port}"],
+                cwd=directory,
+                env=environ,
+                stderr=log,
+            )
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
+        try:
+            return httpx.get(self.url + "/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def logged(self, text: str) -> bool:
+        return text in self.log.read_text(encoding="utf-8")
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], NodeProcess]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started: list[NodeProcess] = []
+
+    def start_and_wait() -> NodeProcess:
+        node = NodeProcess(tmp_path, port)
+        started.append(node)
+        wait_until(node.is_ready, "the node is ready")
+        return node
+
+    yield start_and_wait
+    for node in started:
+        node.stop()
+
+
+def instances(node: NodeProcess) -> list[object]:
+    answer = httpx.get(node.url + "/api/discovery/service.json", params={"service_id": "orders"}).json()
+    found = answer["service"]["instances"]
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_node_finds_acknowledged_instances_after_its_end(
+    start: Callable[[], NodeProcess], end: signal.Signals
+) -> None:
+    node = start()
+    answer = httpx.post(node.url + "/api/registry/register.json", json={"instances": [INSTANCE]})
+    assert answer.json()["response_status"]["error_code"] == "success"
+    node.process.send_signal(end)
+    assert node.process.wait(DEADLINE_S) == (-signal.SIGKILL if end == signal.SIGKILL else 0)
+    assert instances(start()) == [INSTANCE]
+
+
+def test_log_lines_are_json_and_say_where_the_node_serves(start: Callable[[], NodeProcess]) -> None:
+    node = start()
+    lines = [json.loads(line) for line in node.log.read_text(encoding="utf-8").splitlines()]
+    assert any(node.url in line["message"] for line in lines)
+
+
+def test_a_second_signal_ends_the_node_at_once(start: Callable[[], NodeProcess]) -> None:
+    """A request whose body never comes holds up the first signal for ``shutdown_timeout_s``."""
+    node = start()
+    with socket.create_connection(("127.0.0.1", node.port)) as client:
+        client.sendall(
+            b"POST /api/registry/register.json HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n"
+            b"content-type: application/json\r\ncontent-length: 100\r\n\r\n"
+        )
+        assert client.recv(100).startswith(b"HTTP/1.1 100"), "the node waits for the body"
+        node.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: node.logged("stopping on SIGTERM"), "the first signal is seen")
+        node.process.send_signal(signal.SIGTERM)
+        assert node.process.wait(DEADLINE_S) == -signal.SIGTERM
+
+
+def test_a_second_process_on_the_same_data_is_refused_with_the_owner_named(
+    start: Callable[[], NodeProcess], tmp_path: Path
+) -> None:
+    node = start()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "artemis-node"), f"--listen=127.0.0.1:{port}"]
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert second.returncode == 1
+    assert second.stderr.startswith("artemis-node: error: .artemis/n1: in use")
+    assert str(node.process.pid) in second.stderr
+    assert second.stderr.count("\n") == 1
