@@ -35,6 +35,13 @@ LEVELS: dict[Consistency | None, tuple[bytes, bytes]] = {
 }
 
 
+def head_bytes(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+LEVEL_LINES = {level: head_bytes([header]) for level, header in LEVELS.items()}
+
+
 class Answer(NamedTuple):
     """HTTP 200. ``outcome`` is the code counted by the metrics."""
 
@@ -49,27 +56,43 @@ class Answer(NamedTuple):
 
 
 class Heads:
-    """Makes header lists for one node."""
+    """Makes the heads of one node's answers: as header lists, or as the bytes they become."""
 
     def __init__(self, node: ReplicatedRegistry) -> None:
         self._node = node
         self._seen: tuple[int, str | None, bool] | None = None
         self._constant: Headers = []
+        self._constant_bytes = b""
 
     def of(self, answer: Answer) -> Headers:
-        status = answer.status
-        seen = (status.term, status.leader_id, status.known_leader)
-        if seen != self._seen:
-            self._constant = _constant(status)
-            self._seen = seen
+        self._refresh(answer.status)
         return [
             *self._constant,
             (b"content-length", b"%d" % len(answer.body)),
             (b"x-artemis-revision", b"%d" % answer.revision),
-            (b"x-artemis-apply-lag-ms", b"%d" % status.apply_lag_ms),
+            (b"x-artemis-apply-lag-ms", b"%d" % answer.status.apply_lag_ms),
             LEVELS[answer.consistency],
             *answer.headers,
         ]
+
+    def bytes_of(self, answer: Answer) -> bytes:
+        """The same, as a server writes it; what an answer adds by itself holds no line break (``options``)."""
+        self._refresh(answer.status)
+        head = b"%bcontent-length: %d\r\nx-artemis-revision: %d\r\nx-artemis-apply-lag-ms: %d\r\n%b" % (
+            self._constant_bytes,
+            len(answer.body),
+            answer.revision,
+            answer.status.apply_lag_ms,
+            LEVEL_LINES[answer.consistency],
+        )
+        return head + head_bytes(answer.headers) if answer.headers else head
+
+    def _refresh(self, status: NodeStatus) -> None:
+        seen = (status.term, status.leader_id, status.known_leader)
+        if seen != self._seen:
+            self._constant = _constant(status)
+            self._constant_bytes = head_bytes(self._constant)
+            self._seen = seen
 
     def of_fault(self, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         """For an answer that no handler made: the state is named as it is now."""

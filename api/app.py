@@ -26,6 +26,7 @@ from artemis.api.answers import CORS, JSON, NOT_APPLIED, UNKNOWN, Answer, Heads,
 from artemis.api.cluster_routes import ClusterRoutes
 from artemis.api.discovery_routes import DiscoveryRoutes
 from artemis.api.faults import ClientGone, Headers, HttpFault
+from artemis.api.http_protocol import HEAD
 from artemis.api.metrics import HttpMetrics, NodeMetrics
 from artemis.api.operations import operation_routes
 from artemis.api.ports import ReplicatedRegistry
@@ -101,7 +102,10 @@ class Application:
             request.check_accept()
             answer = await handler(request)
             outcome = answer.outcome
-            await send({"type": "http.response.start", "status": 200, "headers": self._heads.of(answer)})
+            if HEAD in scope.get("extensions", ()):
+                await send({"type": "http.response.start", "status": 200, HEAD: self._heads.bytes_of(answer)})
+            else:
+                await send({"type": "http.response.start", "status": 200, "headers": self._heads.of(answer)})
             await send({"type": "http.response.body", "body": answer.body})
         except HttpFault as fault:
             outcome = f"http-{fault.status.value}"

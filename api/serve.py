@@ -25,6 +25,7 @@ from typing import Generic, Protocol, TypeVar
 import uvicorn
 from starlette.types import ASGIApp
 
+from artemis.api.http_protocol import OneWriteProtocol
 from artemis.api.stalls import StallMonitor
 from artemis.errors import ArtemisError
 
@@ -177,7 +178,7 @@ def _uvicorn_config(parts: Parts[N], app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=OneWriteProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -93,6 +93,8 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._leader_heard_at = float("-inf")
         self._voters: tuple[int, set[str]] = (0, set())
         self._reply = Reply(1, success=False, reset=False)  # what the reply in the making will say
+        self._announcing = False
+        self._silent = False  # the reply in the making is not wanted
         self._transfer = False  # the leader asked this node to campaign
         self._held_acks: dict[str, int] = {}
         self._heartbeat_sent_at: dict[str, float] = {}
@@ -190,7 +192,9 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     def broadcast(self) -> None:
         """As leader: tell the followers about new entries and the commit index now, not at the next heartbeat."""
+        self._announcing = True
         self._SyncObj__sendAppendEntries()
+        self._announcing = False
         self._rewind_closed_windows()
 
     def drop_prefix(self, index: int) -> None:
@@ -214,7 +218,10 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     def on_append_entries(self, peer: str, message: AppendEntries) -> None:
         """Hand the core only what ``appendcheck`` lets through, anchored where both logs agree."""
         if self._accept_leader(peer, message.term):
-            self._feed(peer, message.term, appendcheck.check(message, self._journal, self.commit_index))
+            verdict = appendcheck.check(message, self._journal, self.commit_index)
+            self._silent = message.quiet and verdict.reply.success
+            self._feed(peer, message.term, verdict)
+            self._silent = False
             self._freshness.on_append(peer, message.proof, message.commit_index, self._host.now())
 
     def on_heartbeat(self, peer: str, message: Heartbeat) -> None:
@@ -377,6 +384,8 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
                 self._host.needs_snapshot(peer)
             case "append_entries":
                 self._send_append(peer, message)
+            case "next_node_idx" if self._silent:
+                pass
             case "next_node_idx":
                 self._host.send_when_durable(
                     peer, AppendReply(self.term, *self._reply, self._freshness.proof(peer, self._host.now()))
@@ -408,6 +417,8 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             message["prevLogTerm"],
             tuple(entries),
             self._leader_proof(peer),
+            # Heartbeats ask for answers; one to each commit index would double the messages of a lone write.
+            quiet=self._announcing and not entries,
         )
         self._host.send(peer, append)
 

@@ -68,7 +68,7 @@ class Node:
         ``on_fatal`` is called once, with the reason, when the node has stopped itself; the process should then end.
         """
         loop = asyncio.get_running_loop()
-        rng = random.SystemRandom()
+        rng = random.Random(random.SystemRandom().getrandbits(256))
         disk = FileDisk(config.data_dir)
         queues = (ThreadDiskQueue(loop), ThreadDiskQueue(loop))
         links = TcpLinks(

@@ -26,6 +26,8 @@ class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=1):
     prev_term: int
     entries: tuple[LogEntry, ...]
     proof: TimeProof
+    quiet: bool = False
+    """Only news of the commit index: needs no answer when it matches."""
 
 
 class AppendReply(msgspec.Struct, frozen=True, array_like=True, tag=2):
