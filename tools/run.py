@@ -54,7 +54,8 @@ def main() -> int:
             cluster.wait_ready(list(cluster.nodes))
             print(f"Three nodes are ready, with {'the data found in' if known else 'new data in'} {DIRECTORY}/")
             for node in cluster.nodes.values():
-                print(f"  {node.node_id}  {node.url}  log {node.log_path}")
+                pid = node.process.pid if node.process is not None else None
+                print(f"  {node.node_id}  {node.url}  pid {pid}  log {node.log_path}")
             print(TRY, flush=True)
             return _watch(cluster)
     except Interrupted:
