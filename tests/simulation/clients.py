@@ -270,6 +270,6 @@ class Client:
         return self._rng.choice(self._budgets_ms)
 
     def _request_id(self, operation: Operation) -> RequestId | None:
-        if self._rng.random() < 0.2:
+        if self._rng.random() >= self._door.cluster.settings.request_ids:
             return None
         return RequestId(f"{self.name}/{operation.number}", operation.number.to_bytes(8, "big"))

@@ -6,6 +6,7 @@ is applied, positions after every turn. The first thing that does not hold is gi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from artemis import snapshot
@@ -13,6 +14,7 @@ from artemis.consensus.engine import Engine
 from artemis.consensus.journal import Journal
 from artemis.consensus.status import Role
 from artemis.consensus.wire import AppendReply, LogEntry, Message, VoteGranted, VoteRequest
+from artemis.model import Compacted
 from artemis.registry import Registry
 from tests.simulation.world import World
 
@@ -48,6 +50,9 @@ class Invariants:
         """When set: keep the whole state of every node after each entry from this one on."""
         self.state_bytes: dict[int, dict[str, bytes]] = {}
         """index -> node -> encoded state."""
+        self.on_deleted: list[Callable[[str], None]] = []
+        """Told of each instance that left the registry, when the first node applies it."""
+        self._revision = 0
         self.highest_committed = 0
         self._committed_in: dict[int, int] = {}
         """term -> the highest index that was first applied by a node in that term."""
@@ -186,6 +191,8 @@ class Invariants:
 
     def applied(self, engine: ObservedEngine, index: int) -> None:
         self._state(engine.node_id, index, engine.registry)
+        if engine.registry.revision > self._revision:
+            self._tell_deletions(engine.registry)
         if self.record_bytes_from is not None and index >= self.record_bytes_from:
             by_node = self.state_bytes.setdefault(index, {})
             by_node[engine.node_id] = b"".join(snapshot.encode(engine.registry.freeze()))
@@ -207,6 +214,16 @@ class Invariants:
         first = self.states.setdefault(index, state)
         if first != state:
             self._violate(name, f"is in state {state} at entry {index}, another node was in {first}")
+
+    def _tell_deletions(self, registry: Registry) -> None:
+        """To whom it may concern, once each: this node is the first to apply them."""
+        changes = registry.changes_since(self._revision)
+        self._revision = registry.revision
+        if not isinstance(changes, Compacted):
+            for change in changes:
+                if change.type == "delete":
+                    for told in self.on_deleted:
+                        told(change.instance.instance_id)
 
     def _durable_on_a_quorum(self, name: str, index: int, term: int) -> None:
         holders = [member for member, node in self._nodes.items() if self._on_disk(node, index, term)]

@@ -47,6 +47,11 @@ class LeaseOwner:
         if returned_at < self._safe_until():
             self._world.violate(f"{self._element} is gone before its lease can have ended: {self._bound()}")
 
+    def on_deleted(self, element: str) -> None:
+        """A node is the first to apply the end of this element."""
+        if element == self._element and self._world.now < self._safe_until():
+            self._world.violate(f"{element} is deleted before its lease can have ended: {self._bound()}")
+
     @property
     def _element(self) -> str:
         return f"{self.name}-{self._life}"

@@ -93,7 +93,9 @@ class Process:
         self.paused = False
         held, timers = self._held, self._held_timers
         self._held, self._held_timers = [], []
-        # After SIGCONT some loops look at their timers first, some at their sockets: neither can be relied on.
+        # After SIGCONT some loops look at their timers first, some at their sockets, and at these in any order. (What
+        # must keep its order keeps it below: a connection hands out its bytes, a disk queue its jobs, in order.)
+        self._rng.shuffle(held)
         for callback in held + timers if self._rng.random() < 0.5 else timers + held:
             self.world.soon(partial(self.run, callback))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from artemis.model import Compacted
 from tests.simulation import history as histories
 from tests.simulation.clients import SERVICES, Client, Door
 from tests.simulation.cluster import Cluster
@@ -68,6 +69,7 @@ class Run:
         ]
         drift = None if "clock-rate" in settings.faults else settings.clock_drift
         self.owners = [LeaseOwner(f"owner{number}", self.door, drift) for number in range(settings.lease_owners)]
+        self.cluster.watch.on_deleted.extend(owner.on_deleted for owner in self.owners)
         self.lease_reader = LeaseReader(self.door, self.owners, settings.think)
         self._goal = 0
         self.nemesis = Nemesis(self.cluster, settings.faults, settings.fault_pause, settings.fault_length)
@@ -105,6 +107,7 @@ class Run:
                 self._violate(f"{engine.node_id} still has instances whose owners died")
         self._read_everywhere()
         self._compare_states()
+        self._applied_once()
         found = histories.check(self.history)
         if found:
             self._violate(histories.violations_text(found))
@@ -163,6 +166,17 @@ class Run:
         for index, by_node in states.items():
             if len(set(by_node.values())) > 1:
                 self._violate(f"the nodes' states differ in their snapshot bytes at entry {index}")
+
+    def _applied_once(self) -> None:
+        """Every element is added once and removed once at most, so no change replaces what is there."""
+        engine = self.cluster.engines()[0]
+        changes = engine.registry.changes_since(0)
+        if isinstance(changes, Compacted):
+            changes = engine.registry.changes_since(changes.oldest)
+        assert not isinstance(changes, Compacted)
+        twice = [c.instance.instance_id for c in changes if c.type == "change" and c.instance.service_id in SERVICES]
+        if twice:
+            self._violate(f"applied more than once: {', '.join(twice[:5])}")
 
     def _require(self, condition: Callable[[], bool], otherwise: str) -> None:
         if not self.world.run_until_true(condition, CALM_SECONDS_MAX):

@@ -49,6 +49,8 @@ class Settings:
     lease_owners: int = 3
     think: float = 0.25
     """Mean pause of a client between two operations."""
+    request_ids: float = 0.6
+    """Share of writes that carry a request id; only these are retried when their outcome is unknown."""
     faults: tuple[FaultKind, ...] = ()
     fault_pause: float = 2.0
     """Mean time between two faults."""
