@@ -43,6 +43,24 @@ def test_running_out_of_file_descriptors_pauses_accepting(
     assert sum("cannot accept connections" in record.getMessage() for record in caplog.records) == 3
 
 
+def test_while_accepting_pauses_the_waiting_connection_does_not_spin_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_acceptor, "_RETRY_S", 3600.0)
+
+    async def scenario() -> None:
+        async with Nodes("n1", "n2", started=()) as nodes:
+            exhausted = Exhausted(fileno=nodes.sockets["n1"].detach())
+            exhausted.failures = 1000
+            nodes.sockets["n1"] = exhausted
+            await nodes.start("n1")
+            _, writer = await asyncio.open_connection(*nodes.members["n1"])
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert exhausted.failures == 999
+            writer.transport.abort()
+
+    run_clean(asyncio.Runner, scenario)
+
+
 def test_a_connection_that_cannot_join_is_closed_and_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with Nodes("n1", "n2", started=("n1",), settings=LinkSettings(unauthenticated_max=1)) as nodes:

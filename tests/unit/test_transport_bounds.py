@@ -220,6 +220,7 @@ class DeafListener(asyncio.Protocol):
     """Proves itself as ``name`` and then reads nothing more."""
 
     def __init__(self, nodes: Nodes, name: str) -> None:
+        self.dialer: str | None = None
         who = Identity(node_id=name, cluster="test", members=nodes.members, secret=nodes.secret)
         self._handshake = ListenerHandshake(who, fresh_nonce())
 
@@ -228,12 +229,16 @@ class DeafListener(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(self._handshake.receive(data))
-        if self._handshake.peer is not None:
+        self.dialer = self._handshake.peer
+        if self.dialer is not None:
             self.transport.pause_reading()
 
 
-async def with_deaf_n2(settings: LinkSettings, fill: int, expected: set[str]) -> None:
-    """n1 sends to a deaf n2 until the link is given up, and to a healthy n3 all the time."""
+async def with_deaf_n2(settings: LinkSettings, fill: int, expected: set[str], *, leaves: bool = False) -> None:
+    """n1 sends at most ``fill`` times to a deaf n2 until the link is given up, and to a healthy n3 all the time.
+
+    ``leaves``: n2 then says that it will send nothing more, as a process that ends does.
+    """
     async with Nodes("n1", "n2", "n3", started=("n3",)) as nodes:
         deaf: list[DeafListener] = []
 
@@ -253,6 +258,9 @@ async def with_deaf_n2(settings: LinkSettings, fill: int, expected: set[str]) ->
             n1.send("n3", hint(sent))
             sent += 1
             await asyncio.sleep(0)
+        if leaves:
+            assert n1.connected("n2")
+            next(listener for listener in deaf if listener.dialer == "n1").transport.write_eof()
         await eventually(lambda: ("down", "n2") in told.events)
         assert told.events.count(("up", "n3")) == 1
         assert ("down", "n3") not in told.events
@@ -282,6 +290,11 @@ def test_a_peer_that_stops_reading_is_given_up(run: Run, monkeypatch: pytest.Mon
 
 def test_a_peer_that_stops_reading_is_given_up_by_the_kernel_or_by_us(run: Run) -> None:
     run(partial(with_deaf_n2, STALL, 100, {"stalled", "closed"}))
+
+
+def test_a_peer_that_leaves_ends_the_link_although_bytes_are_unsent(run: Run) -> None:
+    settings = LinkSettings(queued_bytes_max=200_000_000, stall_s=3600.0)
+    run(partial(with_deaf_n2, settings, 100, {"closed"}, leaves=True))
 
 
 def test_proven_connections_do_not_count_as_unproven(run: Run) -> None:
