@@ -107,7 +107,7 @@ class Story:
         self.cluster.start_all()
         self.cluster.wait_ready(nodes)
         for node in self.cluster.nodes.values():
-            print(f"{node.node_id} is ready at {node.url}")
+            print(f"{node.node_id} is ready at {node.url}", flush=True)
 
         self.step("Register an instance on n1")
         self.register("n1", instance("orders-1", 9000))

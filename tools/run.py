@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.local_cluster import ClusterError, Interrupted, LocalCluster, interruptible
@@ -13,15 +15,20 @@ RAFT_PORTS = (9081, 9082, 9083)
 DIRECTORY = Path(".artemis") / "cluster"
 WATCH_S = 0.2
 
-TRY = """
-Try, in another terminal: register on n1, look up on n3, renew on n2 (the lease lasts ten minutes):
 
-curl -s http://127.0.0.1:8081/api/registry/register.json -H 'content-type: application/json' -d '{"instances":[{"region_id":"local","zone_id":"z1","service_id":"orders","instance_id":"orders-1","ip":"127.0.0.1","port":9000,"url":"http://127.0.0.1:9000/","status":"up","lease_ttl_ms":600000}]}'
-curl -s -i 'http://127.0.0.1:8083/api/discovery/service.json?service_id=orders'
-curl -s http://127.0.0.1:8082/api/registry/heartbeat.json -H 'content-type: application/json' -d '{"instance_keys":[{"region_id":"local","service_id":"orders","instance_id":"orders-1"}]}'
-
-Ctrl-C stops the cluster.
-"""  # noqa: E501 - lines to paste stay whole
+def lines_to_try(cluster: LocalCluster) -> list[str]:
+    """Shell lines that work as pasted while the cluster runs."""
+    first, second, third = (node.url for node in cluster.nodes.values())
+    key = {"region_id": "local", "service_id": "orders", "instance_id": "orders-1"}
+    place = {"zone_id": "z1", "ip": "127.0.0.1", "port": 9000, "url": "http://127.0.0.1:9000/", "status": "up"}
+    register = json.dumps({"instances": [{**key, **place, "lease_ttl_ms": 600_000}]}, separators=(",", ":"))
+    heartbeat = json.dumps({"instance_keys": [key]}, separators=(",", ":"))
+    post = "curl -s -H 'content-type: application/json'"
+    return [
+        f"{post} {first}/api/registry/register.json -d '{register}'",
+        f"curl -si '{third}/api/discovery/service.json?service_id=orders'",
+        f"{post} {second}/api/registry/heartbeat.json -d '{heartbeat}'",
+    ]
 
 
 def _watch(cluster: LocalCluster) -> int:
@@ -44,19 +51,21 @@ def _watch(cluster: LocalCluster) -> int:
     return 1
 
 
-def main() -> int:
-    cluster = LocalCluster(DIRECTORY, HTTP_PORTS, RAFT_PORTS)
+def main(directory: Path, http_ports: Sequence[int], raft_ports: Sequence[int]) -> int:
+    cluster = LocalCluster(directory, http_ports, raft_ports)
     try:
         with interruptible():
             cluster.check_ports()
-            known = DIRECTORY.exists()
+            known = directory.exists()
             cluster.start_all()
             cluster.wait_ready(list(cluster.nodes))
-            print(f"Three nodes are ready, with {'the data found in' if known else 'new data in'} {DIRECTORY}/")
+            print(f"Three nodes are ready, with {'the data found in' if known else 'new data in'} {directory}/")
             for node in cluster.nodes.values():
                 pid = node.process.pid if node.process is not None else None
                 print(f"  {node.node_id}  {node.url}  pid {pid}  log {node.log_path}")
-            print(TRY, flush=True)
+            print("\nTry in another terminal: register on n1, look up on n3, renew on n2 (a lease of ten minutes):\n")
+            print("\n".join(lines_to_try(cluster)))
+            print("\nCtrl-C stops the cluster.\n", flush=True)
             return _watch(cluster)
     except Interrupted:
         print("\nstopping", flush=True)
@@ -71,4 +80,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(DIRECTORY, HTTP_PORTS, RAFT_PORTS))
