@@ -319,6 +319,13 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             self._on_acknowledged(peer, index)
             self._SyncObj__raftNextIndex[self._nodes[peer]] = index + 1
 
+    def forget_match(self, peer: str) -> None:
+        """As leader: ``peer`` lost its data, so nothing is known to match any more. What is committed stays so."""
+        node = self._nodes[peer]
+        self._SyncObj__raftMatchIndex[node] = 0
+        self._held_acks.pop(peer, None)
+        self._windows.forget(peer)
+
     def heard(self, peer: str) -> None:
         """As leader: ``peer`` answered something in this term, so it still follows."""
         self._SyncObj__lastResponseTime[self._nodes[peer]] = self._host.now()
@@ -369,6 +376,12 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             self._SyncObj__setCurrentTerm(term, None)
             self._SyncObj__raftLeader = None
             self._SyncObj__setState(0)
+
+    def adopt_term(self, term: int, leader: str) -> None:
+        """Take over a leader's term without its vote: lost data may have held a vote of this very term, and a second
+        one could elect a second leader."""
+        if term > self.term:
+            self._SyncObj__setCurrentTerm(term, leader)
 
     def postpone_election(self, seconds: float) -> None:
         deadline = self._host.now() + seconds

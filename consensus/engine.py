@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 
 from artemis.commands import Command, RequestId, decode_entry
 from artemis.consensus import seams
+from artemis.consensus.admission import Admission
 from artemis.consensus.core import RaftCore
 from artemis.consensus.freshness import Freshness
 from artemis.consensus.journal import Journal
@@ -33,6 +34,8 @@ from artemis.consensus.wire import (
     AppendReply,
     Forward,
     Heartbeat,
+    Introduction,
+    IntroductionReply,
     Message,
     PreVoteGranted,
     PreVoteRequest,
@@ -40,6 +43,7 @@ from artemis.consensus.wire import (
     ReadIndexRequest,
     ReadProbe,
     ReadProbeReply,
+    RejoinIndex,
     SnapshotChunk,
     SnapshotReply,
     TermHint,
@@ -54,6 +58,9 @@ log = logging.getLogger("artemis.consensus")
 
 STALL_SECONDS = 0.2
 """A timer that is late by more means that this process did not run."""
+
+BEFORE_ADMISSION = (Introduction, IntroductionReply, RejoinIndex, SnapshotChunk)
+"""All that a member hears that does not take part yet."""
 
 DRAIN_SECONDS = 0.05
 """How long it then only listens: what arrived meanwhile is in the sockets. Judging by the clock first would depose a
@@ -73,6 +80,7 @@ class Engine:
         timing: Timing,
         bounds: Bounds,
         on_fatal: Callable[[str], None],
+        rejoin: bool = False,
     ) -> None:
         """Recover from ``world.disk``. Raises ``DataDamaged`` or ``OSError`` with a message for the operator."""
         timing.validate()
@@ -109,6 +117,7 @@ class Engine:
         self.core = RaftCore(node_id, members, self.journal, self, timing, bounds, age)
         self._snapshots = Snapshotting(self, store, world.snapshot_queue, bounds)
         self._snapshots.recover()
+        self._admission = Admission(self, rejoin=rejoin)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -217,6 +226,9 @@ class Engine:
     def _reasons(self) -> Iterator[str]:
         if self.failed is not None:
             yield f"stopped: {self.failed}"
+        waiting = self._admission.reason()
+        if waiting is not None:
+            yield waiting
         if not self._caught_up:
             yield "has not yet applied what a current leader says is committed"
         if self.core.leader_id is None or not self.core.hears_leader:
@@ -251,6 +263,7 @@ class Engine:
         self._reads.expire(now)
         self._revision_waiters.expire(now)
         self._snapshots.tick()
+        self._admission.tick()
         self.wake()
 
     def _step(self) -> None:
@@ -260,6 +273,11 @@ class Engine:
         self._guarded(self._advance)
 
     def _advance(self) -> None:
+        if self._admission.done:
+            self._take_part()
+        self._sync()
+
+    def _take_part(self) -> None:
         # A lone node is its own majority, so its core would commit what is not on disk yet: let it look only when
         # everything is.
         drained = self.now() >= self._drain_until
@@ -273,7 +291,6 @@ class Engine:
             self.core.broadcast()
         self._start_reads()
         self._reads.release(self.core.applied_index)
-        self._sync()
 
     def _notice_leadership(self) -> None:
         seen = (self.core.term, self.core.leader_id)
@@ -375,6 +392,8 @@ class Engine:
 
     def _receive(self, peer: str, message: Message) -> None:
         core = self.core
+        if not self._admission.done and not isinstance(message, BEFORE_ADMISSION):
+            return
         match message:
             case AppendEntries():
                 core.on_append_entries(peer, message)
@@ -398,10 +417,20 @@ class Engine:
                     self._reads.on_index(message.round, message.index)
             case Heartbeat():
                 core.on_heartbeat(peer, message)
+            case SnapshotChunk() if not self._admission.done:
+                if message.term >= core.term and message.index >= (self._admission.rejoin_from or message.index + 1):
+                    core.adopt_term(message.term, peer)
+                    self._snapshots.on_chunk(peer, message)
             case SnapshotChunk():
                 core.on_leader_contact(peer, message.term)
                 if message.term == core.term:
                     self._snapshots.on_chunk(peer, message)
+            case Introduction():
+                self._admission.on_introduction(peer, message, self._confirm_rejoin)
+            case IntroductionReply():
+                self._admission.on_reply(peer, message)
+            case RejoinIndex():
+                self._admission.on_rejoin_index(message)
             case SnapshotReply():
                 if message.term == core.term and core.role == "leader":
                     core.heard(peer)
@@ -422,6 +451,21 @@ class Engine:
     def _answer_read(self, peer: str, request: ReadIndexRequest, index: int) -> None:
         if request.term == self.core.term:
             self.send(peer, ReadIndexReply(request.term, request.round, index))
+
+    def _confirm_rejoin(self, peer: str) -> None:
+        """As leader: ``peer`` lost its data. It does not answer probes, so who confirms this leader are others."""
+        if self.core.leader_ready and not self._snapshots.feeding(peer):
+            term = self.core.term
+            self.core.forget_match(peer)
+            self._leadership.confirmations.ask(lambda index: self._send_state(peer, term, index))
+
+    def _send_state(self, peer: str, term: int, index: int) -> None:
+        if term == self.core.term and not self._snapshots.feeding(peer):
+            self.send(peer, RejoinIndex(term, index))
+            self._snapshots.feed_from(peer, index)
+
+    def on_snapshot_installed(self, index: int) -> None:
+        self._admission.on_snapshot_installed(index)
 
     # -- CoreHost ----------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from typing import Final, overload
 
 from artemis.consensus import segments
 from artemis.consensus.ports import Disk, DiskQueue, Random
-from artemis.consensus.records import COMMAND_BYTES_MAX, Base, Record, Reset, Start, Truncate, Vote
+from artemis.consensus.records import COMMAND_BYTES_MAX, Admit, Base, Record, Reset, Start, Truncate, Vote
 from artemis.consensus.segments import SegmentWriter, Written
 from artemis.consensus.wire import LogEntry
 
@@ -72,6 +72,8 @@ class Journal:
         self._bytes_on_disk = sum(segment.size for segment in tracker.segments)
         self.incarnation = tracker.incarnation
         self.journal_id = tracker.journal_id
+        self.founders = dict(tracker.founders)
+        """The journal id of each member at the founding. Empty until this member is admitted (``admission``)."""
         self.recovery = Recovery(
             entries=len(recovered.entries),
             cut_bytes=recovered.cut_bytes,
@@ -267,6 +269,11 @@ class Journal:
         """Every entry up to here is on disk as it is in memory now. 0: none."""
         low = min(self._pending_low, self._in_flight_low)
         return max(0, min(self.last_index, low - 1))
+
+    def admit(self, founders: dict[str, bytes]) -> None:
+        """From here on this member takes part: what it promises later is on disk behind this."""
+        self.founders = dict(founders)
+        self._remember(Admit(tuple(sorted(founders.items()))), low=_NO_INDEX)
 
     def begin_sync(self, queue: DiskQueue, done: Callable[[OSError | None], None]) -> None:
         """Hand everything pending to ``queue`` as one job; ``done`` hears when it is on disk, or why it is not.

@@ -45,6 +45,8 @@ class NodeConfig:
     """What this node announces to the cluster."""
     cluster: str = "artemis"
     secret: bytes | None = None
+    rejoin: bool = False
+    """The operator knows that this member's data is gone: take the state from the others (``admission``)."""
     timing: Timing = field(default_factory=Timing)
     bounds: Bounds = field(default_factory=Bounds)
 
@@ -98,6 +100,7 @@ class Node:
                 timing=config.timing,
                 bounds=config.bounds,
                 on_fatal=on_fatal,
+                rejoin=config.rejoin,
             )
         except BaseException:
             for queue in queues:

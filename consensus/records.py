@@ -36,7 +36,7 @@ COMMAND_BYTES_MAX: Final = 16 * 1024 * 1024
 FORMAT_VERSION: Final = 1
 _MAGIC: Final = b"ARTEMISJ"
 
-_HEADER, _ENTRY, _TRUNCATE, _VOTE, _BASE, _RESET, _START, _MARK = range(1, 9)
+_HEADER, _ENTRY, _TRUNCATE, _VOTE, _BASE, _RESET, _START, _MARK, _ADMIT = range(1, 10)
 
 _FRAME = struct.Struct("<IBI")
 _ENTRY_FRAME = struct.Struct("<IBIQQ")
@@ -66,6 +66,8 @@ class SegmentHeader(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """Entries below are dropped. 0: the log is empty and starts with whatever entry comes next."""
     next_index: int
     """The index the next appended entry has; 0 as above."""
+    founders: tuple[tuple[str, bytes], ...]
+    """As in ``Admit``; empty: not admitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +103,21 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Admit:
+    """This member takes part: nothing it may have promised earlier was lost with other data.
+
+    ``founders``: the journal id of each member when the cluster was founded, as (node id, journal id).
+    """
+
+    founders: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """Everything in front of this record was on disk before it was written."""
 
 
-Record = LogEntry | Truncate | Vote | Base | Reset | Start | Mark
+Record = LogEntry | Truncate | Vote | Base | Reset | Start | Admit | Mark
 MARK: Final = Mark()
 
 
@@ -118,6 +130,7 @@ class Bad:
 
 _vote_decoder = msgspec.msgpack.Decoder(tuple[int, str | None])
 _reset_decoder = msgspec.msgpack.Decoder(tuple[LogEntry, ...])
+_founders_decoder = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...])
 _header_decoder = msgspec.msgpack.Decoder(SegmentHeader)
 _encoder = msgspec.msgpack.Encoder()
 
@@ -226,6 +239,8 @@ def _encode_control(record: Record, seed: int, offset: int) -> bytes:
             kind, payload = _RESET, _encoder.encode(entries)
         case Start(incarnation):
             kind, payload = _START, _NUMBER.pack(incarnation)
+        case Admit(founders):
+            kind, payload = _ADMIT, _encoder.encode(founders)
         case Mark():
             kind, payload = _MARK, b""
         case _:
@@ -244,6 +259,8 @@ def _decode_control(kind: int, payload: bytes) -> Record:
         return Reset(_reset_decoder.decode(payload))
     if kind == _START:
         return Start(_NUMBER.unpack(payload)[0])
+    if kind == _ADMIT:
+        return Admit(_founders_decoder.decode(payload))
     if kind == _MARK and not payload:
         return MARK
     raise ValueError("unknown kind")

@@ -18,7 +18,7 @@ from typing import Final
 
 from artemis.consensus import records
 from artemis.consensus.ports import AppendFile, Disk
-from artemis.consensus.records import Bad, Base, Mark, Record, Reset, SegmentHeader, Start, Truncate, Vote
+from artemis.consensus.records import Admit, Bad, Base, Mark, Record, Reset, SegmentHeader, Start, Truncate, Vote
 from artemis.consensus.wire import LogEntry
 from artemis.errors import DataDamaged, InvalidInput
 
@@ -50,6 +50,7 @@ class Tracker:
     incarnation: int = 0
     base_index: int = 0
     next_index: int = 0
+    founders: tuple[tuple[str, bytes], ...] = ()
     segments: list[Segment] = field(default_factory=list)
 
     def follow(self, batch: Sequence[Record]) -> None:
@@ -81,6 +82,8 @@ class Tracker:
                 self.term, self.voted_for = term, voted_for
             case Start(incarnation):
                 self.incarnation = incarnation
+            case Admit(founders):
+                self.founders = founders
             case _:
                 pass  # a mark changes nothing
 
@@ -103,6 +106,7 @@ class Tracker:
             incarnation=self.incarnation,
             base_index=self.base_index,
             next_index=self.next_index,
+            founders=self.founders,
         )
 
 
@@ -314,6 +318,7 @@ class _Replay:
                 incarnation=header.incarnation,
                 base_index=header.base_index,
                 next_index=header.next_index,
+                founders=header.founders,
             )
             self._first = header.next_index
         elif header != before.header(before.segments[-1].number + 1, before.segments[-1].size):
@@ -353,7 +358,7 @@ class _Replay:
             case Reset(entries):
                 self.entries = list(entries)
                 self._first = entries[0][1] if entries else 0
-            case Start() | Vote() | Mark():
+            case Start() | Vote() | Admit() | Mark():
                 pass
             case _:
                 raise damaged(name, offset, f"unexpected {record!r}")

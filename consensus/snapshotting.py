@@ -47,6 +47,8 @@ class Host(Protocol):
 
     def replace_registry(self, registry: Registry, index: int) -> None: ...
 
+    def on_snapshot_installed(self, index: int) -> None: ...
+
     def wake(self) -> None: ...
 
 
@@ -68,6 +70,7 @@ class Snapshotting:
         self._feeds: dict[str, _Feed] = {}
         self._installing: tuple[int, int] | None = None
         self._not_before = float("-inf")
+        self._wanted: dict[str, int] = {}  # members that wait for a snapshot that ends at an index or later
 
     @property
     def index(self) -> int:
@@ -129,6 +132,9 @@ class Snapshotting:
             self._not_before = self._host.now() + RETRY_SECONDS
             return
         log.info("snapshot up to entry %d written", result.index)
+        for peer, index in list(self._wanted.items()):
+            del self._wanted[peer]
+            self.feed_from(peer, index)
         too_big = self._host.journal.entry_bytes >= self._bounds.snapshot_log_bytes
         trailing = 0 if too_big else self._bounds.snapshot_trailing_entries
         keep_from = result.index - 1 - trailing
@@ -146,6 +152,15 @@ class Snapshotting:
         self._feeds[peer] = feed
         log.info("sending snapshot up to entry %d (%d bytes) to %s", feed.reader.header.index, feed.reader.total, peer)
         self._send_chunk(peer, feed)
+
+    def feed_from(self, peer: str, index: int) -> None:
+        """Send ``peer`` a snapshot that ends at ``index`` or later, taking one if there is none."""
+        self._end(peer)
+        if self.index >= index:
+            self.feed(peer)
+        else:
+            self._wanted[peer] = index
+            self.take()
 
     def feeding(self, peer: str) -> bool:
         return peer in self._feeds
@@ -166,6 +181,7 @@ class Snapshotting:
         self._end(peer)
 
     def stop_feeding(self) -> None:
+        self._wanted.clear()
         for peer in list(self._feeds):
             self._end(peer)
 
@@ -243,5 +259,6 @@ class Snapshotting:
             self._host.journal.reset([header.previous, header.last])
             self._host.core.restore(header.index)
             self._host.replace_registry(registry, header.index)
+        self._host.on_snapshot_installed(header.index)
         self._host.send_when_durable(peer, SnapshotReply(self._host.core.term, header.index, chunk.total))
         self._host.wake()

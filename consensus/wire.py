@@ -1,6 +1,6 @@
 """What nodes say to each other: typed, bounded msgpack messages.
 
-Every message carries the sender's term. Raft's own messages keep the meaning they have in the Raft paper (figure 2;
+Messages carry the sender's term. Raft's own messages keep the meaning they have in the Raft paper (figure 2;
 ``RequestVote``, ``AppendEntries``, ``InstallSnapshot``) and in the dissertation (leadership transfer 3.10, ReadIndex
 6.4, pre-vote 9.6).
 A message that does not decode is a fault of the link, which is then closed.
@@ -140,6 +140,27 @@ class ReadProbeReply(msgspec.Struct, frozen=True, array_like=True, tag=16):
     round: int
 
 
+class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=17):
+    """The sender has no data and asks whether it may take part (``admission``)."""
+
+    journal_id: bytes
+    rejoin: bool
+    """Its operator knows that its data is gone."""
+
+
+class IntroductionReply(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    journal_id: bytes
+    founders: dict[str, bytes]
+    """The journal id of each member at the founding, as the sender knows it; empty while it has no data itself."""
+
+
+class RejoinIndex(msgspec.Struct, frozen=True, array_like=True, tag=19):
+    """A confirmed leader's answer to a rejoining member: the state must reach ``index``; a snapshot follows."""
+
+    term: int
+    index: int
+
+
 Message = (
     AppendEntries
     | AppendReply
@@ -157,6 +178,9 @@ Message = (
     | ReadIndexReply
     | ReadProbe
     | ReadProbeReply
+    | Introduction
+    | IntroductionReply
+    | RejoinIndex
 )
 
 FRAME_BYTES_MAX = 8 * 1024 * 1024

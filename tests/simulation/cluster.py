@@ -55,6 +55,8 @@ class Machine:
         self.may_fail = False
         """A disk fault was injected into this life: the node may stop itself."""
         self.crash_cuts_power = False
+        self.rejoin = False
+        """Its operator knows that its data is gone."""
         self.queues: tuple[VirtualDiskQueue, VirtualDiskQueue] | None = None
 
     @property
@@ -158,6 +160,7 @@ class Cluster:
                 timing=self.settings.timing,
                 bounds=self.settings.bounds,
                 on_fatal=partial(self._fatal, machine, process),
+                rejoin=machine.rejoin,
             )
         except (DataDamaged, InvalidInput, OSError) as exc:
             if machine.may_fail and isinstance(exc, OSError):
@@ -262,6 +265,12 @@ class Cluster:
         machine = self.machines[name]
         machine.crash_cuts_power = power
         machine.disk.crash_at(machine.disk.steps + operations, torn_bytes)
+
+    def replace_disk(self, name: str) -> None:
+        """The machine of a stopped node comes back with an empty data directory."""
+        self.world.note(f"{name} gets a new disk")
+        self.machines[name].disk = SimDisk()
+        self.watch.disk_replaced(name)
 
     def fail_disk(self, name: str, operation: str) -> None:
         machine = self.machines[name]

@@ -79,6 +79,10 @@ class Invariants:
             self._state(name, engine.core.applied_index, engine.registry)
         self.after_turn(engine)
 
+    def disk_replaced(self, name: str) -> None:
+        """Its log is gone, and so may be what it was told. What it told others still binds it."""
+        self._nodes[name] = _Memory(votes=self._nodes[name].votes)
+
     def ended(self, name: str) -> None:
         node = self._nodes[name]
         if node.engine is not None:

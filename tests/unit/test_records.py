@@ -42,6 +42,7 @@ HEADER = SegmentHeader(
     voted_for="n2",
     incarnation=5,
     base_index=2,
+    founders=(("n1", b"0123456789abcdef"),),
     next_index=9,
 )
 

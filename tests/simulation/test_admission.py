@@ -1,0 +1,138 @@
+"""Who may take part (``artemis.consensus.admission``): nobody whose promises can be gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.clients import FOREVER_MS, Answer, register
+from tests.simulation.cluster import Cluster
+from tests.simulation.settings import Settings
+from tests.simulation.world import Violation, World
+
+
+def new_cluster(seed: str, members: int = 3) -> Cluster:
+    return Cluster(World(seed), Settings(members=members))
+
+
+def settle(cluster: Cluster) -> None:
+    assert cluster.world.run_until_true(cluster.settled, within=30), [e.status() for e in cluster.engines()]
+
+
+def write(cluster: Cluster, node: str, name: str, within: float = 6.0) -> bool:
+    """Whether the register was acknowledged."""
+    answers: list[Answer] = []
+    engine = cluster.engine(node)
+    assert engine is not None
+    engine.propose(register("s", (name,), FOREVER_MS), None, 5_000, answers.append)
+    assert cluster.world.run_until_true(lambda: bool(answers), within=within)
+    return not isinstance(answers[0], Exception)
+
+
+def names(cluster: Cluster, node: str) -> set[str]:
+    engine = cluster.engine(node)
+    assert engine is not None
+    view = engine.registry.service("s")
+    return set() if view is None else {record.instance.instance_id for record in view.records}
+
+
+def test_a_cluster_begins_when_all_its_members_run() -> None:
+    """Two new members do not know whether the third has data and they lost theirs."""
+    cluster = new_cluster("founding")
+    cluster.start("n1")
+    cluster.start("n2")
+    cluster.world.run_for(20)
+    assert cluster.leader() is None
+    engine = cluster.engine("n1")
+    assert engine is not None
+    assert any("waits for n3" in reason for reason in engine.status().reasons)
+    cluster.start("n3")
+    settle(cluster)
+
+
+def test_a_founder_that_was_slow_is_admitted_by_the_others() -> None:
+    cluster = new_cluster("slow founder")
+    cluster.start_all()
+    cluster.world.run_for(0.05)
+    cluster.network.cut("n3", "n1")
+    cluster.network.cut("n3", "n2")
+    cluster.network.cut("n1", "n3")
+    cluster.network.cut("n2", "n3")
+    cluster.world.run_for(5)
+    cluster.kill("n3")
+    cluster.network.heal_all()
+    cluster.start("n3")
+    settle(cluster)
+
+
+def test_a_member_whose_data_is_gone_does_not_start() -> None:
+    cluster = new_cluster("gone")
+    cluster.start_all()
+    settle(cluster)
+    assert write(cluster, "n1", "a")
+    cluster.kill("n2")
+    cluster.replace_disk("n2")
+    cluster.start("n2")
+    with pytest.raises(Violation, match="n2 stops itself: .* knows this member with other data.*--rejoin"):
+        cluster.world.run_for(5)
+
+
+def test_a_restart_does_not_make_a_lost_member_new() -> None:
+    """Its second start finds a journal; only an admitted one takes part."""
+    cluster = new_cluster("gone twice")
+    cluster.start_all()
+    settle(cluster)
+    for name in ("n1", "n3"):
+        cluster.network.cut("n2", name)
+        cluster.network.cut(name, "n2")
+    cluster.kill("n2")
+    cluster.replace_disk("n2")
+    for _ in range(2):
+        cluster.start("n2")
+        cluster.world.run_for(3)
+        cluster.kill("n2")
+    cluster.network.heal_all()
+    cluster.start("n2")
+    with pytest.raises(Violation, match="n2 stops itself"):
+        cluster.world.run_for(5)
+
+
+@pytest.mark.parametrize("members", [3, 5])
+def test_a_rejoining_member_takes_the_state_and_then_takes_part(members: int) -> None:
+    cluster = new_cluster(f"rejoin {members}", members)
+    cluster.start_all()
+    settle(cluster)
+    for number in range(10):
+        assert write(cluster, "n1", f"i{number}")
+    cluster.kill("n2")
+    cluster.replace_disk("n2")
+    cluster.machines["n2"].rejoin = True
+    cluster.start("n2")
+    settle(cluster)
+    assert names(cluster, "n2") == {f"i{number}" for number in range(10)}
+    # It counts again: with it a majority is left when others stop.
+    for name in cluster.members[2 : 2 + members // 2]:
+        cluster.kill(name)
+    assert cluster.world.run_until_true(lambda: write(cluster, "n1", "late"), within=20)
+    cluster.start_all()
+    settle(cluster)
+
+
+def test_a_rejoining_member_helps_nobody_who_lacks_what_it_acknowledged() -> None:
+    """n1 and n2 hold a write that n3 missed; n2's disk is replaced while n1 is down. n2 and n3 are a majority by
+    number, and must not elect."""
+    cluster = new_cluster("lost acknowledgement")
+    cluster.start_all()
+    settle(cluster)
+    cluster.kill("n3")
+    assert cluster.world.run_until_true(lambda: write(cluster, "n1", "precious"), within=20)
+    cluster.kill("n2")
+    cluster.kill("n1")
+    cluster.replace_disk("n2")
+    cluster.machines["n2"].rejoin = True
+    cluster.start("n2")
+    cluster.start("n3")
+    cluster.world.run_for(20)
+    assert cluster.leader() is None
+    cluster.start("n1")
+    settle(cluster)
+    assert all(names(cluster, name) == {"precious"} for name in cluster.members)
