@@ -72,7 +72,7 @@ def test_a_member_whose_data_is_gone_does_not_start() -> None:
     cluster.kill("n2")
     cluster.replace_disk("n2")
     cluster.start("n2")
-    with pytest.raises(Violation, match="n2 stops itself: .* knows this member with other data.*--rejoin"):
+    with pytest.raises(Violation, match=r"n2 stops itself: .* knows this member with other data.*--rejoin"):
         cluster.world.run_for(5)
 
 
