@@ -57,13 +57,16 @@ def _options() -> list[click.Parameter]:
             )
     help_text = "TOML file with settings; unknown keys are errors. [default: none; env: ARTEMIS_CONFIG]"
     options.append(click.Option(["--config", "config_file"], metavar="PATH", help=help_text))
+    # A decision for one start, so neither the file nor the environment can hold it.
+    help_text = "This member's data is gone: take the state from the others, once, and then take part again."
+    options.append(click.Option(["--rejoin"], is_flag=True, help=help_text))
     return options
 
 
-def _run(config_file: str | None, **flags: str | bool | None) -> int:
+def _run(config_file: str | None, rejoin: bool, **flags: str | bool | None) -> int:
     given = {key: value for key, value in flags.items() if value is not None}
     config = load(given, os.environ, config_file)
-    return run_node(config)
+    return run_node(config, rejoin=rejoin)
 
 
 def command() -> click.Command:

@@ -55,7 +55,7 @@ def bind(address: Address, key: str) -> socket.socket:
     return bound
 
 
-def run_node(config: Config) -> int:
+def run_node(config: Config, *, rejoin: bool = False) -> int:
     """Run until the node stops; returns the exit code. ``ConfigError`` for a bad secret, ``StartError`` otherwise."""
     secret = read_secret(config.secret_file) if config.secret_file is not None else None
     alone = len(config.peers) == 1
@@ -64,7 +64,7 @@ def run_node(config: Config) -> int:
     _create_data_dir(config.data_dir)
     logs.configure(config.log_level, config.log_format)
     _raise_file_limit(config.connections_max)
-    parts = _parts(config, http_socket, _node_config(config, secret, raft_socket))
+    parts = _parts(config, http_socket, _node_config(config, secret, raft_socket, rejoin=rejoin))
     _tune_interpreter()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(serve(parts))
@@ -75,7 +75,9 @@ def run_node(config: Config) -> int:
     return code
 
 
-def _node_config(config: Config, secret: bytes | None, raft_socket: socket.socket | None) -> NodeConfig:
+def _node_config(
+    config: Config, secret: bytes | None, raft_socket: socket.socket | None, *, rejoin: bool
+) -> NodeConfig:
     return NodeConfig(
         node_id=config.node_id,
         peers={name: (address.host, address.port) for name, address in config.peers.items()},
@@ -83,6 +85,7 @@ def _node_config(config: Config, secret: bytes | None, raft_socket: socket.socke
         data_dir=config.data_dir,
         cluster=config.cluster_name,
         secret=secret,
+        rejoin=rejoin,
         member=Member(node_id=config.node_id, url=config.advertise, region_id=config.region, zone_id=config.zone),
         timing=Timing(
             heartbeat_ms=config.heartbeat_ms,

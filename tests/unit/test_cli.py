@@ -21,7 +21,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """The configurations with which a node would have been run; no ``ARTEMIS_`` variable leaks in from outside."""
     configs: list[Config] = []
 
-    def run_node(config: Config) -> int:
+    def run_node(config: Config, *, rejoin: bool) -> int:
         configs.append(config)
         return 0
 
@@ -114,7 +114,7 @@ def test_a_usage_error_is_one_line_on_stderr_and_exit_code_2(
 def test_a_start_failure_is_one_line_on_stderr_and_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run_node(config: Config) -> int:
+    def run_node(config: Config, *, rejoin: bool) -> int:
         raise StartError("the journal\nis damaged")
 
     monkeypatch.setattr(cli, "run_node", run_node)
@@ -191,3 +191,18 @@ def test_a_data_directory_that_cannot_be_made_is_exit_code_1(tmp_path: Path) -> 
     result = node(f"--listen=127.0.0.1:{port}", "--data-dir=file/below", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr == "artemis-node: error: data_dir = file/below: cannot be created: Not a directory\n"
+
+
+def test_rejoin_is_a_decision_for_one_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file or an environment that held it would silently take a member's data for gone at every restart."""
+    seen: list[bool] = []
+
+    def run_node(config: Config, *, rejoin: bool) -> int:
+        seen.append(rejoin)
+        return 0
+
+    monkeypatch.setattr(cli, "run_node", run_node)
+    assert cli.main([]) == 0
+    assert cli.main(["--rejoin"]) == 0
+    assert seen == [False, True]
+    assert "rejoin" not in {setting.key for setting in settings()}
