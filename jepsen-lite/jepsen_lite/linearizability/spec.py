@@ -1,0 +1,162 @@
+"""The sequential specification of the registry: what each log entry does and answers, said as plainly as replay allows.
+
+It shares value types with the registry and no code: one dict per service, one row per lease, and a look at every lease
+whenever one may have ended. The registry is compared with it entry by entry, and a recorded log is replayed through it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from artemis.commands import Announce, Command, Entry, Proposal, Register, Renew, RequestId, Unregister
+from artemis.model import Instance, InstanceKey, Member
+from artemis.outcomes import Announced, Outcome, Refused, Registered, Renewed, Unregistered
+
+STAMP_ERROR_MS = 200
+"""Added to every lease: a stamp may be older than the moment its entry was ordered, by at most this."""
+
+
+class Done(NamedTuple):
+    """The answer to a proposal. ``executed``: it came about now; not refused, and not remembered from a first copy."""
+
+    outcome: Outcome
+    executed: bool
+
+
+@dataclass(slots=True)
+class Row:
+    """An instance with its lease, which is also the epoch of its registration."""
+
+    key: InstanceKey
+    instance: Instance
+    lease_id: int
+    revision: int
+    ttl_ms: int
+    ends_at_ms: int
+
+
+class Specification:
+    """The registry after some prefix of its log."""
+
+    def __init__(self, requests_max: int = 100_000, request_window_ms: int = 600_000) -> None:
+        self.revision = 0
+        self.clock_ms = 0
+        self.members: dict[str, Member] = {}
+        self._requests_max = requests_max
+        self._request_window_ms = request_window_ms
+        self._services: dict[str, dict[InstanceKey, Row]] = {}
+        self._leases: dict[int, Row] = {}
+        self._leases_given = 0
+        self._earliest_end_ms: float = float("inf")
+        """No lease ends before this. Renewals may have made it too early, never too late."""
+        self._sessions: dict[str, tuple[int, int]] = {}
+        self._answered: dict[str, tuple[RequestId, int, Outcome]] = {}
+
+    # one entry
+
+    def apply(self, entry: Entry) -> list[Outcome | None]:
+        """The outcome of each proposal, None for a copy of one that was there before."""
+        self.advance(entry.clock_ms)
+        done = [self.propose(proposal) for proposal in entry.proposals]
+        self.expire()
+        return [None if each is None else each.outcome for each in done]
+
+    def advance(self, clock_ms: int) -> None:
+        """The first part of an entry: its clock, by which remembered requests are forgotten."""
+        self.clock_ms = max(self.clock_ms, clock_ms)
+        while self._answered:
+            oldest = next(iter(self._answered))
+            if self._answered[oldest][1] + self._request_window_ms >= self.clock_ms:
+                break
+            del self._answered[oldest]
+
+    def propose(self, proposal: Proposal) -> Done | None:
+        """Each proposal of the entry in turn."""
+        number = (proposal.incarnation, proposal.seq)
+        last = self._sessions.get(proposal.origin)
+        if last is not None and proposal.incarnation < last[0]:
+            return Done(Refused(self.revision, "superseded"), executed=False)
+        if last is not None and number <= last:
+            return None
+        self._sessions[proposal.origin] = number
+        request = proposal.request
+        first = self._answered.get(request.id) if request is not None else None
+        if first is not None:
+            same = first[0] == request
+            return Done(first[2] if same else Refused(self.revision, "request-id-reused"), executed=False)
+        if proposal.expires_at_ms < self.clock_ms:
+            return Done(Refused(self.revision, "expired"), executed=False)
+        outcome = self._execute(proposal.command)
+        if request is not None:
+            self._answered[request.id] = (request, self.clock_ms, outcome)
+            if len(self._answered) > self._requests_max:
+                del self._answered[next(iter(self._answered))]
+        return Done(outcome, executed=True)
+
+    def expire(self) -> None:
+        """The last part of an entry: whoever's lease is over, goes."""
+        if self._earliest_end_ms > self.clock_ms:
+            return
+        due = [row for row in self._leases.values() if row.ends_at_ms <= self.clock_ms]
+        for row in sorted(due, key=lambda row: (row.ends_at_ms, row.lease_id)):
+            self._remove(row)
+        self._earliest_end_ms = min((row.ends_at_ms for row in self._leases.values()), default=float("inf"))
+
+    # reads
+
+    def instance_ids(self, service_id: str) -> frozenset[str]:
+        """As they were registered; of all regions."""
+        return frozenset(row.instance.instance_id for row in self._services.get(service_id.lower(), {}).values())
+
+    def find(self, key: InstanceKey) -> Row | None:
+        return self._services.get(key.service_id, {}).get(key)
+
+    def rows(self) -> list[Row]:
+        """Everything, by age of the lease."""
+        return list(self._leases.values())
+
+    # commands
+
+    def _execute(self, command: Command) -> Outcome:
+        if isinstance(command, Renew):
+            by_id = [self._leases.get(lease_id) for lease_id in command.lease_ids]
+            by_key = [self.find(key) for key in command.keys]
+            for row in (*by_id, *by_key):
+                if row is not None:
+                    row.ends_at_ms = self.clock_ms + row.ttl_ms + STAMP_ERROR_MS
+                    self._earliest_end_ms = min(self._earliest_end_ms, row.ends_at_ms)
+            missing_leases = tuple(at for at, row in enumerate(by_id) if row is None)
+            return Renewed(self.revision, missing_leases, tuple(at for at, row in enumerate(by_key) if row is None))
+        if isinstance(command, Register):
+            put = [self._put(item.instance, item.ttl_ms) for item in command.items]
+            return Registered(self.revision, tuple(lease for lease, _ in put), tuple(created for _, created in put))
+        if isinstance(command, Unregister):
+            existed = tuple([self._remove(self.find(key)) for key in command.keys])
+            return Unregistered(self.revision, existed)
+        assert isinstance(command, Announce)
+        self.members[command.member.node_id] = command.member
+        return Announced(self.revision)
+
+    def _put(self, instance: Instance, ttl_ms: int) -> tuple[int, bool]:
+        parts = (instance.region_id, instance.service_id, instance.instance_id)
+        key = InstanceKey(*((part or "").lower() for part in parts))
+        service = self._services.setdefault(key.service_id, {})
+        replaced = service.get(key)
+        if replaced is not None:
+            del self._leases[replaced.lease_id]
+        self._leases_given += 1
+        self.revision += 1
+        ends_at_ms = self.clock_ms + ttl_ms + STAMP_ERROR_MS
+        row = Row(key, instance, self._leases_given, self.revision, ttl_ms, ends_at_ms)
+        service[key] = self._leases[row.lease_id] = row
+        self._earliest_end_ms = min(self._earliest_end_ms, ends_at_ms)
+        return row.lease_id, replaced is None
+
+    def _remove(self, row: Row | None) -> bool:
+        if row is None:
+            return False
+        self.revision += 1
+        del self._leases[row.lease_id]
+        del self._services[row.key.service_id][row.key]
+        return True
