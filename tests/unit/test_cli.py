@@ -134,6 +134,20 @@ def test_help_shows_each_setting_with_default_and_environment_name(capsys: pytes
         assert code in words
 
 
+@pytest.mark.parametrize("rejoin", [False, True])
+def test_rejoin_is_a_flag_for_one_start_and_no_setting(monkeypatch: pytest.MonkeyPatch, rejoin: bool) -> None:
+    seen: list[bool] = []
+
+    def run_node(config: Config, *, rejoin: bool) -> int:
+        seen.append(rejoin)
+        return 0
+
+    monkeypatch.setattr(cli, "run_node", run_node)
+    assert cli.main(["--rejoin"] if rejoin else []) == 0
+    assert seen == [rejoin]
+    assert "rejoin" not in {setting.key for setting in settings()}
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("artemis-node, version ")
