@@ -76,7 +76,6 @@ class _Server(uvicorn.Server):
     def abort(self) -> None:
         """Not one more answer: close the listeners and cut the connections, open requests included."""
         self.force_exit = True
-        self.config.timeout_graceful_shutdown = 0
         for server in self.servers if self.started else ():
             server.close()
         for connection in list(self.server_state.connections):
