@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from artemis.api.answers import CORS
 from artemis.api.ports import ReplicatedRegistry
+from artemis.consensus.freshness import UNKNOWN_US
 from artemis.consensus.status import NodeStatus
 
 _CORS = {name.decode(): value.decode() for name, value in CORS}
@@ -52,6 +53,12 @@ def _report(status: NodeStatus, ready: bool) -> list[str]:
         f"[{'+' if status.known_leader else '-'}]leader known ({status.leader_id or 'none'}, term {status.term})\n",
         *(f"[-]{reason}\n" for reason in status.reasons),
         f"role {status.role}, applied {status.applied_index} of {status.commit_index} committed, "
-        f"at most {status.apply_lag_ms} ms old\n",
+        f"{_age(status)}\n",
     ]
     return [*lines, "readyz check passed\n" if ready else "readyz check failed\n"]
+
+
+def _age(status: NodeStatus) -> str:
+    if status.apply_lag_ms >= UNKNOWN_US // 1000:
+        return "of unknown age: no round trip with the leader yet"
+    return f"at most {status.apply_lag_ms} ms old"
