@@ -124,7 +124,9 @@ class Client:
         *,
         services: tuple[str, ...] = SERVICES,
         budgets_ms: tuple[int, ...] = (200, 1000, 3000),
+        home: str | None = None,
     ) -> None:
+        """``home``: the only node it talks to, if given."""
         self.name = name
         self.idle = True
         self._door = door
@@ -138,7 +140,8 @@ class Client:
         """(service, element) acknowledged and not removed."""
         self._added = 0
         self._stopped = False
-        self._node = self._rng.choice(door.cluster.members)
+        self._nodes = door.cluster.members if home is None else (home,)
+        self._node = self._rng.choice(self._nodes)
 
     def start(self) -> None:
         self._world.after(self._rng.expovariate(1 / self._think), self._next)
@@ -174,9 +177,9 @@ class Client:
         self._attempt(operation, Unregister((key(service, element),)), self._request_id(operation))
         return operation
 
-    def read(self, service: str, kind: Kind, node: str | None = None) -> Operation:
+    def read(self, service: str, kind: Kind) -> Operation:
         operation = self._call(kind, service, ())
-        operation.node = node or self._pick()
+        operation.node = self._pick()
         budget_ms = self._budget_ms()
         seen: list[tuple[int, frozenset[str]]] = []
 
@@ -242,7 +245,7 @@ class Client:
                 pass
         retry = request_id is not None and operation.attempts < ATTEMPTS_MAX and self._rng.random() < 0.7
         if retry:
-            self._node = self._rng.choice(self._door.cluster.members)
+            self._node = self._rng.choice(self._nodes)
             pause = self._rng.random() * 0.3
             self._world.after(pause, partial(self._attempt, operation, command, request_id, unknown))
         else:
@@ -263,7 +266,7 @@ class Client:
 
     def _pick(self) -> str:
         if self._rng.random() < 0.3:
-            self._node = self._rng.choice(self._door.cluster.members)
+            self._node = self._rng.choice(self._nodes)
         return self._node
 
     def _budget_ms(self) -> int:

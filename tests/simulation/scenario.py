@@ -133,14 +133,23 @@ class Run:
 
     def _read_everywhere(self) -> None:
         """The last reads: every node must answer them, and with everything that was acknowledged."""
-        reader = Client("last reader", self.door, self.history, 1.0, budgets_ms=(10_000,))
-        reader.stop()
         for name in self.cluster.members:
+            reader = Client(f"last reader of {name}", self.door, self.history, 1.0, budgets_ms=(10_000,), home=name)
+            reader.stop()
             for service in SERVICES:
-                operation = reader.read(service, "read", name)
-                self._require(lambda: reader.idle, f"{operation} was never answered")
+                operation = reader.read(service, "read")
+                self._require(lambda reader=reader: reader.idle, f"{operation} was never answered")
                 if operation.outcome != "ok":
                     self._violate(f"{operation} failed on a cluster without faults")
+
+    def _write_last(self) -> None:
+        """The cluster takes writes again. (Without leases the log would rest otherwise.)"""
+        writer = Client("last writer", self.door, self.history, 1.0, budgets_ms=(10_000,))
+        writer.stop()
+        operation = writer.add(SERVICES[0], 1)
+        self._require(lambda: writer.idle, f"{operation} was never answered")
+        if operation.outcome != "ok":
+            self._violate(f"{operation} failed on a cluster without faults")
 
     def _caught_up(self) -> bool:
         """Everybody follows one leader and has applied what its log held when that was first seen."""
@@ -157,6 +166,7 @@ class Run:
         leader = self.cluster.agreed_leader()
         watch.record_bytes_from = leader.journal.last_index + 1 if leader is not None else 0
         states = watch.state_bytes
+        self._write_last()
 
         def compared() -> bool:
             return any(len(by_node) == len(self.cluster.members) for by_node in states.values())

@@ -152,18 +152,23 @@ CASES: list[tuple[Switch, Settings, str]] = [
 ]
 
 
+def first_violation(run: Settings) -> str | None:
+    for seed in range(1, SEEDS_MAX + 1):
+        try:
+            Run(seed, run).run(SECONDS)
+        except Violation as violation:
+            return str(violation)
+    return None
+
+
 @pytest.mark.parametrize(("switch_off", "run", "expected"), CASES, ids=[case[0].__name__ for case in CASES])
 def test_without_the_guard_a_violation_is_found(
     monkeypatch: pytest.MonkeyPatch, switch_off: Switch, run: Settings, expected: str
 ) -> None:
     switch_off(monkeypatch)
-    for seed in range(1, SEEDS_MAX + 1):
-        try:
-            Run(seed, run).run(SECONDS)
-        except Violation as violation:
-            assert re.search(expected, str(violation)), str(violation)
-            return
-    pytest.fail(f"{SEEDS_MAX} seeds of {SECONDS:.0f} virtual seconds ran without a violation")
+    found = first_violation(run)
+    assert found is not None, f"{SEEDS_MAX} seeds of {SECONDS:.0f} virtual seconds ran without a violation"
+    assert re.search(expected, found), found
 
 
 def test_with_every_guard_the_same_runs_are_clean() -> None:

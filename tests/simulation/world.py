@@ -104,6 +104,10 @@ class World:
             self._violation = text
             self.note(f"VIOLATION {text}")
 
+    @property
+    def violated(self) -> bool:
+        return self._violation is not None
+
     def run_until(self, until: float) -> None:
         """Raises ``Violation``."""
         heap, ready = self._heap, self._ready
