@@ -150,7 +150,7 @@ def _first_missing(log: Sequence[Applied], first_index: int) -> int | None:
     return None if log else first_index
 
 
-class _Place(NamedTuple):
+class _Place(msgspec.Struct, frozen=True, gc=False):
     """Where a write came about: the number of writes executed before it, and the revisions before and after."""
 
     order: int
@@ -265,32 +265,43 @@ def _real_time(placed: Iterable[tuple[Write, _Place]], reads: Iterable[Read]) ->
     A write comes after every ended write in the log, and the state it found is not older than any ended read. A read is
     not older than any ended read or write.
     """
-    begun: list[tuple[float, Write | Read, int, int]] = []
-    ended: list[tuple[float, Write | Read, int, int]] = []
+    operations: list[Write | Read] = []
+    places: list[_Place] = []
     for write, place in placed:
-        begun.append((write.call, write, place.order, place.before))
-        if write.ret is not None and write.outcome is not None:
-            ended.append((write.ret, write, place.order, place.after))
+        operations.append(write)
+        places.append(place)
     for read in reads:
         if read.linearizable:
-            begun.append((read.call, read, -1, read.revision))
-            ended.append((read.ret, read, -1, read.revision))
-    begun.sort(key=lambda event: event[0])
-    ended.sort(key=lambda event: event[0])
-    latest_write: tuple[int, Write | Read | None] = (-1, None)
-    newest: tuple[int, Write | Read | None] = (-1, None)
+            operations.append(read)
+            places.append(_Place(-1, read.revision, read.revision))
+    calls = [operation.call for operation in operations]
+    ends = [_end(operation) for operation in operations]
+    by_end = sorted(range(len(ends)), key=ends.__getitem__)
+    latest_write = newest = -1
+    highest_order = highest_revision = -1
     position = 0
-    for time, operation, order, revision in begun:
-        while position < len(ended) and ended[position][0] < time:
-            _, other, its_order, its_revision = ended[position]
+    for at in sorted(range(len(calls)), key=calls.__getitem__):
+        while position < len(ends) and ends[by_end[position]] < calls[at]:
+            ended = by_end[position]
             position += 1
-            latest_write = max(latest_write, (its_order, other), key=lambda pair: pair[0])
-            newest = max(newest, (its_revision, other), key=lambda pair: pair[0])
-        if order >= 0 and order <= latest_write[0]:
-            yield Anomaly("out-of-order", f"{operation} began after {latest_write[1]} and comes before it in the log")
-        elif revision < newest[0]:
+            if places[ended].order > highest_order:
+                latest_write, highest_order = ended, places[ended].order
+            if places[ended].after > highest_revision:
+                newest, highest_revision = ended, places[ended].after
+        operation, place = operations[at], places[at]
+        if 0 <= place.order <= highest_order:
+            other = operations[latest_write]
+            yield Anomaly("out-of-order", f"{operation} began after {other} and comes before it in the log")
+        elif place.before < highest_revision:
             kind = "stale-read" if isinstance(operation, Read) else "from-the-future"
-            yield Anomaly(kind, f"{operation} found revision {revision}, but before it began there was {newest[1]}")
+            detail = f"{operation} found revision {place.before}, but before it began there was {operations[newest]}"
+            yield Anomaly(kind, detail)
+
+
+def _end(operation: Write | Read) -> float:
+    """When it was known to have happened."""
+    known = operation.ret is not None and (isinstance(operation, Read) or operation.outcome is not None)
+    return operation.ret if known and operation.ret is not None else float("inf")
 
 
 def _some(elements: frozenset[str], most: int = 5) -> str:

@@ -100,6 +100,8 @@ class Search(Generic[S]):
         self._members = [at for at, op in enumerate(problem.ops) if op.ret is not None]
         """Determinate operations by number: position in the problem."""
         self._steps = [problem.steps[at] for at in self._members]
+        self._apply = [step.apply for step in self._steps]
+        self._keeps = [step.keeps for step in self._steps]
         groups: dict[tuple[str, Hashable], list[int]] = {}
         for at, op in enumerate(problem.ops):
             if op.ret is None:
@@ -140,18 +142,17 @@ class Search(Generic[S]):
 
     def _enter(self, frame: _Frame[S]) -> bool:
         """Order what keeps the state and gather what may come next. False if the configuration cannot succeed."""
-        following, who, steps, state = self._next, self._who, self._steps, frame.state
+        following, who, apply, keeps, state = self._next, self._who, self._apply, self._keeps, frame.state
         candidates = frame.candidates
         hopeless = False
         entry = following[0]
         while (number := who[entry]) >= 0:
-            step = steps[number]
-            if not step.keeps:
+            if not keeps[number]:
                 candidates.append(number)
-            elif step.apply(state) is not None:
+            elif apply[number](state) is not None:
                 self._take(frame, number)
                 frame.absorbed.append(number)
-            elif step.hopeless is not None and step.hopeless(state):
+            elif (never := self._steps[number].hopeless) is not None and never(state):
                 hopeless = True
                 break
             entry = following[entry]
@@ -195,11 +196,11 @@ class Search(Generic[S]):
         """Enter the next configuration that can follow. False if there is none."""
         if frame.next < 0:
             return False
-        state, candidates, steps = frame.state, frame.candidates, self._steps
+        state, candidates, apply = frame.state, frame.candidates, self._apply
         while frame.next < len(candidates):
             number = candidates[frame.next]
             frame.next += 1
-            after = steps[number].apply(state)
+            after = apply[number](state)
             if after is not None:
                 frame.chosen = number
                 following = _Frame(after, frame.used, frame.first, frame.later)

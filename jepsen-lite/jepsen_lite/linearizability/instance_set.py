@@ -19,6 +19,7 @@ from jepsen_lite.linearizability.operations import Op
 
 Elements = frozenset[Hashable]
 NONE: Elements = frozenset()
+_SHORT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ class InstanceSet:
                 bits.setdefault(element, len(bits))
         mask = _Masks(bits)
         adders = self._adders(ops)
-        added_once = mask.of(element for element in bits if adders[element] == 1)
-        removed = mask.of(element for op in ops if op.f == "remove" for element in elements_of(op.arg))
+        added_once = mask.of(frozenset(element for element in bits if adders[element] == 1))
+        removed = mask.of(frozenset(element for op in ops if op.f == "remove" for element in elements_of(op.arg)))
         builder = _Builder(mask, len(bits) if removed else 0, added_once, mask.all & ~removed)
         return Compiled(mask.of(self.initial), [builder.step(self, op) for op in ops])
 
@@ -66,12 +67,22 @@ class _Masks:
     def __init__(self, bits: dict[Hashable, int]) -> None:
         self._bits = bits
         self.all = (1 << len(bits)) - 1
+        self._last, self._last_mask = NONE, 0
 
-    def of(self, elements: Iterable[Hashable]) -> int:
+    def of(self, elements: Elements) -> int:
+        # Most sets are long reads that differ little from the one before.
+        if len(elements) <= _SHORT:
+            return self._of(elements)
+        self._last_mask ^= self._of(elements ^ self._last)
+        self._last = elements
+        return self._last_mask
+
+    def _of(self, elements: Elements) -> int:
         # Through bytes: setting n bits of one growing integer, one after another, copies it n times.
         found = bytearray(len(self._bits) // 8 + 1)
+        bits = self._bits
         for element in elements:
-            bit = self._bits[element]
+            bit = bits[element]
             found[bit >> 3] |= 1 << (bit & 7)
         return int.from_bytes(found, "little")
 

@@ -6,8 +6,7 @@ whenever one may have ended. The registry is compared with it entry by entry, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import msgspec
 
 from artemis.commands import Announce, Command, Entry, Proposal, Register, Renew, RequestId, Unregister
 from artemis.model import Instance, InstanceKey, Member
@@ -17,15 +16,14 @@ STAMP_ERROR_MS = 200
 """Added to every lease: a stamp may be older than the moment its entry was ordered, by at most this."""
 
 
-class Done(NamedTuple):
+class Done(msgspec.Struct, frozen=True, gc=False):
     """The answer to a proposal. ``executed``: it came about now; not refused, and not remembered from a first copy."""
 
     outcome: Outcome
     executed: bool
 
 
-@dataclass(slots=True)
-class Row:
+class Row(msgspec.Struct, gc=False):
     """An instance with its lease, which is also the epoch of its registration."""
 
     key: InstanceKey
@@ -107,7 +105,8 @@ class Specification:
 
     def instance_ids(self, service_id: str) -> frozenset[str]:
         """As they were registered; of all regions."""
-        return frozenset(row.instance.instance_id for row in self._services.get(service_id.lower(), {}).values())
+        rows = self._services.get(service_id.lower(), {}).values()
+        return frozenset([row.instance.instance_id for row in rows])
 
     def find(self, key: InstanceKey) -> Row | None:
         return self._services.get(key.service_id, {}).get(key)
@@ -139,8 +138,8 @@ class Specification:
         return Announced(self.revision)
 
     def _put(self, instance: Instance, ttl_ms: int) -> tuple[int, bool]:
-        parts = (instance.region_id, instance.service_id, instance.instance_id)
-        key = InstanceKey(*((part or "").lower() for part in parts))
+        region_id = (instance.region_id or "").lower()
+        key = InstanceKey(region_id, instance.service_id.lower(), instance.instance_id.lower())
         service = self._services.setdefault(key.service_id, {})
         replaced = service.get(key)
         if replaced is not None:
