@@ -22,6 +22,9 @@ from tests.simulation.world import World
 CLUSTER_NAME = "simulated"
 WALL_MS = 1_700_000_000_000
 
+RESIGN_MS = 500
+"""How long a leader that stops waits for a successor."""
+
 
 class _SortedNodes(set[Any]):
     """PySyncObj's set of peers, in a defined order.
@@ -76,6 +79,8 @@ class Cluster:
         """The usual one; faults change the network's."""
         self.watch = Invariants(world, self.members)
         self.machines = {name: Machine(self, name) for name in self.members}
+        self.on_ending: list[Callable[[Machine, bool], None]] = []
+        """Told just before a process ends, and whether its machine loses power."""
         self.on_ended: list[Callable[[str], None]] = []
         """Told of each process that ended: its clients lose their connections."""
         self._engine_class = engine_class
@@ -210,6 +215,8 @@ class Cluster:
     def _end(self, name: str, *, power: bool) -> None:
         machine = self.machines[name]
         if machine.process is not None:
+            for told_first in self.on_ending:
+                told_first(machine, power)
             machine.process.alive = False
             machine.process = machine.engine = machine.queues = None
             self.network.process_ended(name, power=power)
@@ -238,6 +245,20 @@ class Cluster:
             if not machine.may_fail:
                 self.world.violate(f"{name} cannot stop in order: {exc}")
         self._end(name, power=False)
+
+    def resign(self, name: str, *, stop: bool = False) -> None:
+        """Its leader's seat goes to somebody else; then it stops, if it is told to, as at SIGTERM."""
+        machine = self.machines[name]
+        process, engine = machine.process, machine.engine
+        if process is None or engine is None or process.paused:
+            return
+        self.world.note(f"{name} resigns{' and stops' if stop else ''}")
+
+        def resigned() -> None:
+            if stop and machine.process is process:
+                self.stop(name)
+
+        process.run(partial(engine.resign, RESIGN_MS, lambda: self.world.soon(resigned)))
 
     def pause(self, name: str) -> None:
         process = self.machines[name].process

@@ -1,4 +1,7 @@
-"""The nemesis: draws faults from the seed, does them to the cluster, and undoes each after a while."""
+"""The nemesis: draws faults from the seed, does them to the cluster, and undoes each after a while.
+
+Everything it does is an action with plain arguments, so that ``actions.log`` afterwards is the whole schedule.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,39 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import permutations
+from typing import Protocol
 
-from tests.simulation.cluster import Cluster
+from tests.simulation.actions import Actions
+from tests.simulation.cluster import RESIGN_MS, Cluster
 from tests.simulation.settings import FaultKind, log_uniform
+
+Links = list[tuple[str, str]]
+
+
+class Faults(Protocol):
+    """Where the trouble of a run comes from: drawn (``Nemesis``) or listed (``plans``)."""
+
+    done: Counter[str]
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None:
+        """No new faults. What is under way ends by itself."""
+
+
+def restart_delays(cluster: Cluster) -> Callable[[], float]:
+    """How long a node that crashed stays away. Most restarts are quick, as a supervisor's are: old messages are then
+    still on their way."""
+    return partial(log_uniform, cluster.world.stream("restarts"), 0.002, 2.0)
 
 
 class Nemesis:
-    def __init__(self, cluster: Cluster, kinds: tuple[FaultKind, ...], pause: float, length: float) -> None:
+    def __init__(
+        self, actions: Actions, cluster: Cluster, kinds: tuple[FaultKind, ...], pause: float, length: float
+    ) -> None:
         """``pause``, ``length``: mean seconds between two faults and until one is undone."""
-        self.done: Counter[FaultKind] = Counter()
+        self.done: Counter[str] = Counter()
+        self._actions = actions
         self._cluster = cluster
         self._world = cluster.world
         self._rng = cluster.world.stream("faults")
@@ -22,6 +49,8 @@ class Nemesis:
         self._pause = pause
         self._length = length
         self._stopped = False
+        self._restart_delay = restart_delays(cluster)
+        cluster.restart_after = self._restart_delay
         self._faults: dict[FaultKind, Callable[[], None]] = {
             "isolate": self._isolate,
             "split": self._split,
@@ -39,8 +68,9 @@ class Nemesis:
             "failing-disk": self._failing_disk,
             "snapshot": self._snapshot,
             "clock-rate": self._clock_rate,
+            "resign": self._resign,
+            "replace-disk": self._replace_disk,
         }
-        cluster.restart_after = self._restart_delay
 
     def start(self) -> None:
         if self._kinds:
@@ -72,23 +102,21 @@ class Nemesis:
     def _duration(self) -> float:
         return self._rng.expovariate(1 / self._length)
 
-    def _restart_delay(self) -> float:
-        """Most restarts are quick, as a supervisor's are: old messages are then still on their way."""
-        return log_uniform(self._rng, 0.002, 2.0)
-
     # the network
 
-    def _cut(self, pairs: list[tuple[str, str]]) -> None:
-        self._world.note("cut " + " ".join(f"{a}>{b}" for a, b in pairs))
-        for source, target in pairs:
-            self._cluster.network.cut(source, target)
-        # Restored one by one, in any order.
+    def _cut(self, links: Links) -> None:
+        self._actions.do("cut", links=_texts(links))
+        # Restored together, or one by one in any order.
         duration = self._duration()
-        for source, target in pairs:
-            spread = self._rng.random() * 0.2 if self._rng.random() < 0.3 else 0.0
-            self._world.after(duration + spread, partial(self._cluster.network.heal, source, target))
+        together: Links = []
+        for link in links:
+            if self._rng.random() < 0.3:
+                self._actions.later(duration + self._rng.random() * 0.2, "heal", links=_texts([link]))
+            else:
+                together.append(link)
+        self._actions.later(duration, "heal", links=_texts(together))
 
-    def _between(self, side: set[str]) -> list[tuple[str, str]]:
+    def _between(self, side: set[str]) -> Links:
         return [(a, b) for a, b in permutations(self._cluster.members, 2) if (a in side) != (b in side)]
 
     def _isolate(self) -> None:
@@ -100,12 +128,12 @@ class Nemesis:
 
     def _one_way(self) -> None:
         victim = self._victim()
-        pairs = [(a, b) for a, b in self._between({victim}) if a == victim]
+        links = [(a, b) for a, b in self._between({victim}) if a == victim]
         if self._rng.random() < 0.5:
-            pairs = [(b, a) for a, b in pairs]  # deaf instead of mute
+            links = [(b, a) for a, b in links]  # deaf instead of mute
         if self._rng.random() < 0.3:
-            pairs = pairs[:1]
-        self._cut(pairs)
+            links = links[:1]
+        self._cut(links)
 
     def _bridge(self) -> None:
         """Two sides that see each other through one node only."""
@@ -115,77 +143,84 @@ class Nemesis:
 
     def _reset(self) -> None:
         victim = self._victim()
-        pairs = [pair for pair in permutations(self._cluster.members, 2) if victim in pair]
-        for source, target in self._rng.sample(pairs, self._rng.randint(1, len(pairs))):
-            self._cluster.network.reset(source, target)
-        self._world.note(f"connections of {victim} break")
+        links = [link for link in permutations(self._cluster.members, 2) if victim in link]
+        self._actions.do("reset", links=_texts(self._rng.sample(links, self._rng.randint(1, len(links)))))
 
     def _slow_network(self) -> None:
-        network = self._cluster.network.settings
-        usual = self._cluster.network_latency_max
-        network.latency_max = max(usual, log_uniform(self._rng, 0.02, 0.4))
-        self._world.note(f"network slow: up to {network.latency_max:.3f} s")
-
-        def again() -> None:
-            network.latency_max = usual
-
-        self._world.after(self._duration(), again)
+        self._actions.do("latency", most=log_uniform(self._rng, 0.02, 0.4))
+        self._actions.later(self._duration(), "latency", most=None)
 
     # processes
 
     def _kill(self) -> None:
         victim = self._victim()
-        self._cluster.kill(victim)
-        self._world.after(self._restart_delay(), partial(self._cluster.start, victim))
+        self._actions.do("kill", node=victim)
+        self._start_later(victim)
 
     def _stop_node(self) -> None:
         victim = self._victim()
-        self._cluster.stop(victim)
-        self._world.after(self._restart_delay(), partial(self._cluster.start, victim))
+        self._actions.do("stop", node=victim)
+        self._start_later(victim)
+
+    def _start_later(self, name: str) -> None:
+        self._actions.later(self._restart_delay(), "start", node=name)
+
+    def _resign(self) -> None:
+        """Half of the time it stays up, else it stops as a service manager stops it."""
+        victim = self._cluster.leader() or self._victim()
+        stop = self._rng.random() < 0.5
+        self._actions.do("resign", node=victim, stop=stop)
+        if stop:
+            self._actions.later(RESIGN_MS / 1000 + self._restart_delay(), "start", node=victim)
 
     def _pause_node(self) -> None:
         victim = self._victim()
-        self._cluster.pause(victim)
-        self._world.after(self._duration(), partial(self._cluster.resume, victim))
+        self._actions.do("pause", node=victim)
+        self._actions.later(self._duration(), "resume", node=victim)
 
     def _power_cut(self) -> None:
-        victim = self._victim()
         if self._rng.random() < 0.5:
             self._crash_in_disk_job(power=True)
             return
-        self._cluster.power_cut(victim)
-        self._world.after(self._restart_delay(), partial(self._cluster.start, victim))
+        victim = self._victim()
+        self._actions.do("power-cut", nodes=[victim])
+        self._start_later(victim)
 
     def _power_cut_all(self) -> None:
-        self._cluster.power_cut(*self._cluster.members)
+        self._actions.do("power-cut", nodes=list(self._cluster.members))
         for name in self._cluster.members:
-            self._world.after(self._restart_delay(), partial(self._cluster.start, name))
+            self._start_later(name)
 
     # disks and clocks
 
     def _crash_in_disk_job(self, *, power: bool) -> None:
         operations = self._rng.randint(1, 30)
         torn_bytes = self._rng.choice((None, 0, 1, 17, 300))
-        self._cluster.crash_in_disk_job(self._victim(), operations=operations, torn_bytes=torn_bytes, power=power)
+        self._actions.do(
+            "crash-in-disk-job", node=self._victim(), operations=operations, torn_bytes=torn_bytes, power=power
+        )
+
+    def _replace_disk(self) -> None:
+        victim = self._victim()
+        self._actions.do("replace-disk", node=victim)
+        self._start_later(victim)
 
     def _slow_disk(self) -> None:
-        machine = self._cluster.machines[self._victim()]
-        machine.speed.stalled = log_uniform(self._rng, 0.02, 2.0)
-        self._world.note(f"{machine.name}: disk jobs take {machine.speed.stalled:.3f} s longer")
-
-        def again() -> None:
-            machine.speed.stalled = 0.0
-
-        self._world.after(self._duration(), again)
+        victim = self._victim()
+        self._actions.do("disk-delay", node=victim, seconds=log_uniform(self._rng, 0.02, 2.0))
+        self._actions.later(self._duration(), "disk-delay", node=victim, seconds=0.0)
 
     def _failing_disk(self) -> None:
-        self._cluster.fail_disk(self._victim(), self._rng.choice(("write", "sync")))
+        self._actions.do("disk-fail", node=self._victim(), operation=self._rng.choice(("write", "sync")))
 
     def _snapshot(self) -> None:
-        self._cluster.take_snapshot(self._victim())
+        self._actions.do("snapshot", node=self._victim())
 
     def _clock_rate(self) -> None:
-        machine = self._cluster.machines[self._victim()]
-        machine.clock.set_rate(log_uniform(self._rng, 0.5, 2.0))
-        self._world.note(f"{machine.name}: clock runs at {machine.clock.rate:.3f}")
-        self._world.after(self._duration(), lambda: machine.clock.set_rate(machine.usual_rate))
+        victim = self._victim()
+        self._actions.do("clock-rate", node=victim, rate=log_uniform(self._rng, 0.5, 2.0))
+        self._actions.later(self._duration(), "clock-rate", node=victim, rate=None)
+
+
+def _texts(links: Links) -> list[str]:
+    return [f"{source}>{target}" for source, target in links]

@@ -26,6 +26,8 @@ FaultKind = Literal[
     "failing-disk",
     "snapshot",
     "clock-rate",
+    "resign",
+    "replace-disk",
 ]
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
