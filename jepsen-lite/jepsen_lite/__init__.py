@@ -7,6 +7,7 @@
     process    one artemis-node process: start, signal, reap, log
     cluster    several of them: addresses, readiness, leader, teardown
     history    events, their file, and their pairing into operations
+    proxy      links that can be cut per direction, and what was said on them
     workload   the generator: unique elements added and whole-service reads, on all nodes
     nemesis    kill -9 and SIGSTOP of leader and followers, by a seeded plan
     checker    the verdict: a pure function of a history

@@ -126,10 +126,14 @@ class Cluster:
     def data_dir(self, node: str) -> Path:
         return self.directory / node
 
+    def raft_ports(self, node: str) -> dict[str, int]:
+        """Where ``node`` is told to find each member, itself included."""
+        return {name: address.raft_port for name, address in self.addresses.items()}
+
     def command_of(self, node: str) -> list[str]:
         """The full command line of a node."""
         address = self.addresses[node]
-        peers = ",".join(f"{name}={HOST}:{peer.raft_port}" for name, peer in self.addresses.items())
+        peers = ",".join(f"{name}={HOST}:{port}" for name, port in self.raft_ports(node).items())
         flags = {
             "--node-id": node,
             "--listen": f"{HOST}:{address.http_port}",
