@@ -307,6 +307,8 @@ class Engine:
         leader = self.core.leader_id
         if leader is None or not len(self._session) or self.journal.synced_lsn < self._start_lsn:
             return  # the incarnation must be on disk before anything is proposed under it, else a restart re-uses it
+        if not self.core.hears_leader:
+            return  # a link to it may still look alive; what is kept here can be refused as not applied
         if leader == self.node_id:
             batch = self._session.hand_over((self.core.term, leader, 0))
             self._leadership.orderer.take(self.node_id, self._session.incarnation, batch)

@@ -138,6 +138,10 @@ class Snapshotting:
         too_big = self._host.journal.entry_bytes >= self._bounds.snapshot_log_bytes
         trailing = 0 if too_big else self._bounds.snapshot_trailing_entries
         keep_from = result.index - 1 - trailing
+        if not too_big:
+            # A follower needs what comes behind the snapshot it is being sent: dropping that too would send it the next
+            # snapshot, and the next, for as long as they are taken faster than one travels.
+            keep_from = min([keep_from, *(feed.reader.header.index - 1 for feed in self._feeds.values())])
         if keep_from > self._host.journal.first_index:
             self._host.core.drop_prefix(keep_from)
             self._host.wake()

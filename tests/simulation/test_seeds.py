@@ -1,7 +1,7 @@
 """Whole runs: a swarm of faults over the real engine, every invariant, and the same again from the same seed.
 
-``ARTEMIS_SIMULATION_SEED`` (any text, such as a date or a commit id) chooses the fresh seeds; they are printed, and each
-is replayed by ``python -m tests.simulation.run --seed N --seconds 30 --trace``.
+``ARTEMIS_SIMULATION_SEED`` (any text, such as a date or a commit id) chooses the fresh seeds. A seed is in the name of
+its test and in every violation, and ``python -m tests.simulation.run --seed N --seconds 30 --trace`` runs it again.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ def fresh_seeds(count: int) -> list[int]:
 
 @pytest.mark.parametrize("seed", [*FIXED_SEEDS, *fresh_seeds(10)])
 def test_every_invariant_holds(seed: int) -> None:
-    print(f"seed {seed}")
     report = simulate(seed, SECONDS)
-    print(report)
     assert report.acknowledged > 0
     assert report.linearizable_reads > 0
 
