@@ -1,9 +1,9 @@
 """The history of a run before the searches and the certificate of jepsen-lite.
 
-``contradictions`` trusts only what the clients saw, one service at a time: it finds one order of all operations or shows
-that there is none. ``uncertified`` takes the order of the committed log, replays it through the sequential
-specification, and holds every answer against it, over all services together. ``history.check`` is quicker than both and
-looks for particular mistakes; these two leave no other mistake out.
+``contradictions`` trusts only what the clients saw, one service at a time: it finds one order of all operations or
+shows that there is none. ``uncertified`` takes the order of the committed log, replays it through the sequential
+specification, and holds every answer against it, over all services together. ``history.check`` is quicker than both
+and looks for particular mistakes; these two leave no other mistake out.
 """
 
 from __future__ import annotations

@@ -122,6 +122,17 @@ def test_a_wrong_answer() -> None:
     assert kinds(found) == {"wrong-answer"}
 
 
+def test_of_an_answer_only_the_revision_may_be_known() -> None:
+    found = evidence()
+    at = acknowledged(found)[3]
+    outcome = found.writes[at].outcome
+    assert isinstance(outcome, Registered)
+    found.writes[at] = found.writes[at]._replace(outcome=outcome.revision)
+    assert kinds(found) == set()
+    found.writes[at] = found.writes[at]._replace(outcome=outcome.revision + 1)
+    assert kinds(found) == {"wrong-answer"}
+
+
 def test_a_write_that_failed_for_certain_and_happened() -> None:
     found = evidence()
     for named in (True, False):
@@ -208,7 +219,8 @@ def test_a_read_of_half_a_request() -> None:
     whole = next(
         write.outcome
         for write in found.writes
-        if isinstance(write.command, Register) and len(write.command.items) == 3 and write.outcome is not None
+        if isinstance(write.command, Register) and len(write.command.items) == 3
+        if isinstance(write.outcome, Registered)
     )
     inside = whole.revision - 1
     found.reads.append(Read(99, "alpha", frozenset(), inside, linearizable=False, call=0, ret=1))

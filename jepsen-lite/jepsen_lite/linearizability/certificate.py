@@ -53,8 +53,8 @@ class Write(NamedTuple):
     process: int | str
     command: Command
     request: RequestId | None
-    outcome: Outcome | None
-    """The answer; None if it failed for certain or is indeterminate."""
+    outcome: Outcome | int | None
+    """The answer, or the revision in it when no more was kept; None if it failed for certain or is indeterminate."""
     call: float
     ret: float | None
     """None: indeterminate."""
@@ -242,7 +242,7 @@ class _Replay:
                 if found is not None:
                     yield write, found[1]
                 continue
-            fitting = [place for outcome, place in self._candidates(write) if outcome == write.outcome]
+            fitting = [place for outcome, place in self._candidates(write) if _is_told(write, outcome)]
             if len(fitting) == 1:
                 yield write, fitting[0]
 
@@ -253,10 +253,14 @@ class _Replay:
         if write.outcome is not None:
             if not executed:
                 yield Anomaly("lost", f"{write} is not in the log")
-            elif all(outcome != write.outcome for outcome, _ in executed):
+            elif not any(_is_told(write, outcome) for outcome, _ in executed):
                 yield Anomaly("wrong-answer", f"{write}, it should have been {executed[0][0]}")
         elif write.ret is not None and write.request is not None and executed:
             yield Anomaly("done-after-all", f"{write} failed for certain and is in the log")
+
+
+def _is_told(write: Write, outcome: Outcome) -> bool:
+    return write.outcome == (outcome.revision if isinstance(write.outcome, int) else outcome)
 
 
 def _real_time(placed: Iterable[tuple[Write, _Place]], reads: Iterable[Read]) -> Iterator[Anomaly]:
