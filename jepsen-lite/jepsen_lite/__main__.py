@@ -1,4 +1,4 @@
-"""``python -m jepsen_lite run | check``. Exit code: 0 valid, 1 invalid, 2 inconclusive."""
+"""``python -m jepsen_lite run | check | powercut``. Exit code: 0 valid, 1 invalid, 2 inconclusive."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import click
 
 from jepsen_lite.checker import EXIT_CODES, check
 from jepsen_lite.cluster import Cluster, ClusterError
+from jepsen_lite.commands import STORE, powercut_command
 from jepsen_lite.history import load
 from jepsen_lite.report import summary
 from jepsen_lite.run import Settings, run
 
 HISTORY = "history.jsonl"
-STORE = Path(__file__).resolve().parent.parent / "store"
 
 
 @click.group()
@@ -67,6 +67,8 @@ def check_command(directory: Path) -> None:
     print(summary(events, verdict))
     sys.exit(EXIT_CODES[verdict.result])
 
+
+main.add_command(powercut_command)
 
 if __name__ == "__main__":
     main()

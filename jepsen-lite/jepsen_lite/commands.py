@@ -1,0 +1,67 @@
+"""The commands beside ``run`` and ``check``. Exit codes are theirs: 0 valid, 1 invalid, 2 inconclusive."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from jepsen_lite.checker import EXIT_CODES, Result
+from jepsen_lite.cluster import ClusterError
+from jepsen_lite.images import ImageError, enter_namespace, obstacle
+from jepsen_lite.powercut import ImageCluster, powercut
+
+STORE = Path(__file__).resolve().parent.parent / "store"
+store_option = click.option(
+    "--store", type=click.Path(path_type=Path), default=STORE, help="Where logs and images are kept meanwhile."
+)
+CANNOT = "cannot cut the power: "
+"""Begins the line that says why; the kill -9 of all nodes (``run``, tests/cluster) is the tier below."""
+
+
+@click.command("powercut")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Power cuts.")
+@click.option("--seed", type=int, default=None, help="Repeats how much is written before each cut.  [default: drawn]")
+@click.option("--nodes", type=click.IntRange(3, 7), default=3, show_default=True, help="Cluster size.")
+@click.option("--program", default="", help="A Python file to run in place of artemis-node.")
+@store_option
+def powercut_command(rounds: int, seed: int | None, nodes: int, program: str, store: Path) -> None:
+    """Cut the power of all nodes under load. Needs root, for loop mounts; changes no mount that others see."""
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    arguments = ["powercut", "--rounds", str(rounds), "--seed", str(seed), "--nodes", str(nodes)]
+    try:
+        enter_namespace("jepsen_lite", [*arguments, "--program", program, "--store", str(store)])
+    except ImageError as exc:
+        finish("inconclusive", f"{CANNOT}{exc}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the teardown runs
+    directory = new_directory(store, f"powercut-{seed}")
+    print(f"seed {seed}, logs in {directory}", flush=True)
+    if reason := obstacle(directory):
+        finish("inconclusive", f"{CANNOT}{reason}")
+    command = [sys.executable, "-P", program] if program else None
+    try:
+        with ImageCluster(directory, size=nodes, command=command) as cluster:
+            verdict = powercut(cluster, rounds, seed)
+    except (ClusterError, ImageError) as exc:
+        finish("inconclusive", f"the cluster did not come up: {exc}")
+    if verdict.result == "valid":
+        shutil.rmtree(directory)
+    finish(verdict.result, verdict.text)
+
+
+def new_directory(store: Path, name: str) -> Path:
+    directory = store / f"{time.strftime('%Y%m%dT%H%M%S')}-{name}"
+    directory.mkdir(parents=True)
+    return directory
+
+
+def finish(result: Result, text: str = "") -> NoReturn:
+    """Print what is to say and the verdict, and end with its exit code."""
+    print(f"{text}\nverdict: {result}" if text else f"verdict: {result}", flush=True)
+    sys.exit(EXIT_CODES[result])

@@ -1,0 +1,214 @@
+"""Power cuts of all nodes under load: every acknowledged write is there when the power is back.
+
+One round: writers on all nodes, SIGKILL of all nodes, a copy of each image before anything is synced, the copies
+mounted instead, restart, and a linearizable read of everything from each node. What is lost this way and not by
+SIGKILL alone is what the node told somebody before its fdatasync returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from jepsen_lite.checker import Result
+from jepsen_lite.cluster import HOST, Cluster, ClusterError
+from jepsen_lite.http1 import Connection, Lost, NotSent
+from jepsen_lite.images import Canaries, Image, ImageError, copy_all
+from jepsen_lite.registry import (
+    REGISTER,
+    SERVICE,
+    Evidence,
+    OutcomeType,
+    evidence_of,
+    instance,
+    instance_ids,
+    instances_body,
+    outcome_of,
+    read_headers,
+    service_body,
+)
+
+SERVICE_ID = "power-cut"
+TTL_MS = 24 * 3600 * 1000
+WRITERS_PER_NODE = 4
+ACKNOWLEDGED = (150, 400)
+"""Least and most acknowledged writes in front of a cut."""
+LOAD_S = 60.0
+READ_S = 30.0
+TIMEOUT_S = 10.0
+
+
+class ImageCluster(Cluster):
+    """A cluster whose nodes have their data on images of their own, mounted while the context is open."""
+
+    def __init__(self, directory: Path, *, size: int = 3, command: Sequence[str] | None = None) -> None:
+        super().__init__(directory, size=size, command=command)
+        self.images = {node: Image(directory / f"{node}.img", directory / node) for node in self.ids}
+
+    def data_dir(self, node: str) -> Path:
+        return self.directory / node / "data"
+
+    def cut(self) -> Canaries:
+        """The power goes and comes back: all nodes dead, on the disks as they were. Raises ``ImageError``."""
+        canaries = Canaries(self.images)
+        canaries.write()
+        self.kill(*self.ids)
+        copy_all(list(self.images.values()))
+        for image in self.images.values():
+            image.swap()
+        return canaries
+
+    def __enter__(self) -> ImageCluster:
+        try:
+            for image in self.images.values():
+                image.make()
+                image.mount()
+            super().__enter__()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        self.close()
+        for image in self.images.values():
+            image.unmount()
+            for file in (image.file, image.copy_file):
+                file.unlink(missing_ok=True)
+            if image.mounted_on.exists():
+                image.mounted_on.rmdir()
+
+
+@dataclass(slots=True)
+class _Writes:
+    """All writes so far, by outcome. One element is written once."""
+
+    numbers: itertools.count[int] = field(default_factory=itertools.count)
+    by_outcome: dict[OutcomeType, set[str]] = field(default_factory=lambda: {"ok": set(), "fail": set(), "info": set()})
+    stopped: bool = False
+    wanted: int = 0
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, one: str, outcome: OutcomeType) -> None:
+        self.by_outcome[outcome].add(one)
+        if len(self.acknowledged) >= self.wanted:
+            self.enough.set()
+
+    @property
+    def acknowledged(self) -> set[str]:
+        return self.by_outcome["ok"]
+
+    @property
+    def all(self) -> set[str]:
+        return set().union(*self.by_outcome.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``text`` says what is wrong; empty when valid."""
+
+    result: Result
+    text: str = ""
+
+
+def powercut(cluster: ImageCluster, rounds: int, seed: int, say: Callable[[str], None] = print) -> Verdict:
+    """Cut the power ``rounds`` times on a started cluster. The rounds share their data: nothing is ever forgotten."""
+    rng = random.Random(seed)
+    writes = _Writes()
+    for number in range(1, rounds + 1):
+        wanted = len(writes.acknowledged) + rng.randint(*ACKNOWLEDGED)
+        try:
+            canaries = asyncio.run(_load_and_cut(cluster, writes, wanted, rng.uniform(0, 0.1)))
+            faults = canaries.faults()
+        except (ImageError, TimeoutError) as exc:
+            return Verdict("inconclusive", f"round {number}: {exc}")
+        if faults:
+            return Verdict("inconclusive", f"round {number}: {'; '.join(faults)}")
+        try:
+            cluster.heal()
+        except ClusterError as exc:
+            # A disk that only lost what was never synced is one that a node must start from.
+            return Verdict("invalid", f"round {number}: not up again after the cut: {exc}")
+        wrong = asyncio.run(_differences(cluster, writes))
+        if wrong:
+            return Verdict("invalid", f"round {number}: {'; '.join(wrong)}")
+        say(f"round {number}: {len(writes.acknowledged)} acknowledged in all, every one on every node after the cut")
+    return Verdict("valid")
+
+
+async def _load_and_cut(cluster: ImageCluster, writes: _Writes, wanted: int, more_s: float) -> Canaries:
+    """Raises ``TimeoutError`` when the load does not get there."""
+    writes.stopped, writes.wanted, writes.enough = False, wanted, asyncio.Event()
+    writers = [asyncio.create_task(_write(cluster, node, writes)) for node in cluster.ids * WRITERS_PER_NODE]
+    try:
+        async with asyncio.timeout(LOAD_S):
+            await writes.enough.wait()
+        await asyncio.sleep(more_s)  # the moment of the cut is drawn, not always the one of an acknowledgement
+        return await asyncio.to_thread(cluster.cut)
+    finally:
+        writes.stopped = True
+        await asyncio.gather(*writers)
+
+
+async def _write(cluster: Cluster, node: str, writes: _Writes) -> None:
+    connection = Connection(HOST, cluster.addresses[node].http_port)
+    try:
+        while not writes.stopped:
+            one = f"i{next(writes.numbers)}"
+            body = instances_body([instance(SERVICE_ID, one, ttl_ms=TTL_MS)])
+            try:
+                evidence = evidence_of(await connection.request("POST", REGISTER, body, timeout_s=TIMEOUT_S))
+            except NotSent:
+                evidence = Evidence(sent=False)
+                await asyncio.sleep(0.01)
+            except Lost:
+                evidence = Evidence(sent=True)
+            writes.add(one, outcome_of(evidence))
+    finally:
+        await connection.aclose()
+
+
+async def _differences(cluster: Cluster, writes: _Writes) -> list[str]:
+    """What each node lacks of the acknowledged, and has of what never happened."""
+    found = []
+    for node in cluster.ids:
+        ids = await _read(cluster, node)
+        if ids is None:
+            found.append(f"{node} answered no linearizable read within {READ_S:g} s")
+            continue
+        if lost := writes.acknowledged - ids:
+            found.append(f"{node} lost {len(lost)} of {len(writes.acknowledged)} acknowledged: {sorted(lost)[:5]}")
+        if refused := ids & writes.by_outcome["fail"]:
+            found.append(f"{node} has {len(refused)} that were refused for certain: {sorted(refused)[:5]}")
+        if unknown := ids - writes.all:
+            found.append(f"{node} has {len(unknown)} that nobody wrote: {sorted(unknown)[:5]}")
+    return found
+
+
+async def _read(cluster: Cluster, node: str) -> set[str] | None:
+    connection = Connection(HOST, cluster.addresses[node].http_port)
+    deadline = asyncio.get_running_loop().time() + READ_S
+    headers = read_headers("linearizable")
+    try:
+        while asyncio.get_running_loop().time() < deadline:
+            try:
+                body = service_body(SERVICE_ID)
+                ids = instance_ids(await connection.request("POST", SERVICE, body, headers, timeout_s=TIMEOUT_S))
+            except (NotSent, Lost):
+                ids = None
+            if ids is not None:
+                return set(ids)
+            await asyncio.sleep(0.05)
+    finally:
+        await connection.aclose()
+    return None

@@ -1,0 +1,60 @@
+"""Power cuts of all nodes under load, on loop-mounted images. Skipped, with the reason, where none can be mounted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jepsen_lite.checker import EXIT_CODES
+from jepsen_lite.commands import CANNOT
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+SUPPORT = ROOT / "tests" / "support"
+DEADLINE_S = 180.0
+
+
+def powercut(store: Path, rounds: int, program: str = "") -> tuple[int, str]:
+    """Exit code and output of the command. It mounts in a namespace of its own, so it is a process of its own."""
+    command = [sys.executable, "-m", "jepsen_lite", "powercut", "--rounds", str(rounds), "--seed", "20261123"]
+    done = subprocess.run(
+        [*command, "--store", str(store), "--program", str(SUPPORT / program) if program else ""],
+        cwd=ROOT / "jepsen-lite",
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    for line in output.splitlines():
+        if line.startswith(CANNOT):
+            pytest.skip(line)
+    return done.returncode, output
+
+
+def mounts_below(directory: Path) -> list[str]:
+    return [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(directory) in line]
+
+
+def test_nothing_acknowledged_is_lost_in_a_power_cut(tmp_path: Path) -> None:
+    code, output = powercut(tmp_path, rounds=2)
+    assert code == EXIT_CODES["valid"], output
+    assert "round 2: " in output
+    assert mounts_below(tmp_path) == []
+    assert list(tmp_path.rglob("*.img")) == []
+
+
+def test_nothing_is_lost_when_snapshots_are_taken_meanwhile(tmp_path: Path) -> None:
+    code, output = powercut(tmp_path, rounds=3, program="small_log_node.py")
+    assert code == EXIT_CODES["valid"], output
+
+
+def test_a_node_that_does_not_sync_is_found(tmp_path: Path) -> None:
+    """The first cut shows it: acknowledged writes are gone, or what is left of the files cannot be started from."""
+    code, output = powercut(tmp_path, rounds=1, program="unsynced_node.py")
+    assert code == EXIT_CODES["invalid"], output
+    assert mounts_below(tmp_path) == []
