@@ -11,6 +11,9 @@ What must hold (``linearizable`` reads unless said otherwise):
 - **revision-ambiguous**: two reads of one revision return the same elements, on whatever node and at whatever level.
 - **revision-shrank**: a read of a higher revision has all elements of a lower one (nothing is removed here).
 - **two-leaders**: one term has one leader.
+- **revision-misplaced**: a read of revision r has the acknowledged adds with a revision up to r, and no others.
+- **not-linearizable**: one order of all adds and linearizable reads explains them. A second opinion that shares nothing
+  with the rules above; asked when those have found nothing, because they name what they find better.
 
 Intervals are closed: an operation that begins at the very instant another ends is concurrent with it. Read otherwise,
 a clock that does not move between "ack 5" and "read" in two processes would turn a legal history into a violation.
@@ -26,6 +29,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from jepsen_lite.history import Event, Operation, pair
+from jepsen_lite.linearizability import set_workload
 from jepsen_lite.witness import Limits, distrust, thin
 
 Result = Literal["valid", "invalid", "inconclusive"]
@@ -81,10 +85,18 @@ def check(events: Sequence[Event], limits: Limits | None = None) -> Verdict:
         *_revision_contents(reads),
         *_two_leaders(operations),
     ]
+    undecided: tuple[str, ...] = ()
+    if not anomalies:
+        anomalies += (Anomaly("revision-misplaced", detail) for detail in set_workload.misplaced(operations))
+        searched = set_workload.search(operations)
+        if searched.verdict == "invalid":
+            anomalies += (Anomaly("not-linearizable", reason) for reason in searched.reasons)
+        elif searched.verdict == "unknown":
+            undecided = searched.reasons
     stats = _stats(operations, reads)
     if anomalies:
         return Verdict("invalid", tuple(anomalies), stats=stats)
-    reasons = tuple(thin(events, operations, limits))
+    reasons = (*undecided, *thin(events, operations, limits))
     return Verdict("inconclusive" if reasons else "valid", reasons=reasons, stats=stats)
 
 
