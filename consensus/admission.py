@@ -25,10 +25,24 @@ from typing import Protocol
 from artemis.consensus.core import RaftCore
 from artemis.consensus.journal import Journal
 from artemis.consensus.wire import Introduction, IntroductionReply, Message, RejoinIndex
+from artemis.errors import InvalidInput
 
 log = logging.getLogger("artemis.consensus")
 
 ASK_AGAIN_SECONDS = 0.1
+
+
+def refuse_other_members(journal: Journal, members: tuple[str, ...]) -> None:
+    """Raise ``InvalidInput`` when the data belongs to a cluster of other members.
+
+    Two halves of a cluster with different lists could each see a majority.
+    """
+    founders = journal.founders
+    if founders and set(founders) != set(members):
+        raise InvalidInput(
+            "peers",
+            f"the data directory belongs to a cluster of {', '.join(sorted(founders))}; the members cannot change",
+        )
 
 
 class Host(Protocol):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from artemis.commands import Command, RequestId, decode_entry
 from artemis.consensus import seams
-from artemis.consensus.admission import Admission
+from artemis.consensus.admission import Admission, refuse_other_members
 from artemis.consensus.core import RaftCore
 from artemis.consensus.freshness import Freshness
 from artemis.consensus.journal import Journal
@@ -96,6 +96,7 @@ class Engine:
         self._timer: TimerHandle | None = None
         seams.activate(world.clock, world.rng)
         self.journal = Journal.open(world.disk, node_id=node_id, cluster=cluster, wall_ms=world.wall_ms, rng=world.rng)
+        refuse_other_members(self.journal, members)
         store = SnapshotStore.open(world.disk, cluster)
         self.registry = Registry()
         self._gated: deque[tuple[int, str, Message]] = deque()

@@ -136,3 +136,14 @@ def test_a_rejoining_member_helps_nobody_who_lacks_what_it_acknowledged() -> Non
     cluster.start("n1")
     settle(cluster)
     assert all(names(cluster, name) == {"precious"} for name in cluster.members)
+
+
+def test_data_of_another_set_of_members_is_refused() -> None:
+    cluster = new_cluster("members")
+    cluster.start_all()
+    settle(cluster)
+    cluster.kill("n2")
+    cluster.members = ("n1", "n2")
+    cluster.start("n2")
+    with pytest.raises(Violation, match=r"peers: the data directory belongs to a cluster of n1, n2, n3"):
+        cluster.world.run_for(1)
