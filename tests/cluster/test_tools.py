@@ -125,7 +125,8 @@ def test_an_interrupted_demo_fails_and_leaves_no_process_and_no_file(terminal: C
     started = re.search(r"Start three nodes in (\S+)", demo.text)
     assert started is not None
     directory = Path(started[1])
-    assert len(processes_of(directory)) == 3
+    # The story goes on meanwhile and may be between killing the leader and starting it again.
+    assert len(processes_of(directory)) >= 2
     assert demo.interrupt() != 0
     assert processes_of(directory) == []
     assert not directory.exists()
