@@ -421,7 +421,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         if entries:
             size = sum(len(entry[0]) for entry in entries)
             if not self._windows.admit(peer, entries[0][1], entries[-1][1], size):
-                self._send_heartbeat(peer)
+                self._ask_where(peer)
                 return
         append = AppendEntries(
             message["term"],
@@ -444,6 +444,19 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         if (now - self._heartbeat_sent_at.get(peer, float("-inf"))) * 2000 >= self._timing.heartbeat_ms:
             self._heartbeat_sent_at[peer] = now
             self._host.send(peer, Heartbeat(self.term, self._leader_proof(peer)))
+
+    def _ask_where(self, peer: str) -> None:
+        """Instead of a batch that its window holds back: an empty one behind the last that was sent. Its answer opens
+        the window again when the answers it waits for are lost. They are when the follower's link breaks, and this
+        one, the other direction's, does not."""
+        now, asked = self._host.now(), self._windows.last_sent(peer)
+        term = self._journal.term_at(asked)
+        if term is None:
+            self._send_heartbeat(peer)
+        elif (now - self._heartbeat_sent_at.get(peer, float("-inf"))) * 2000 >= self._timing.heartbeat_ms:
+            self._heartbeat_sent_at[peer] = now
+            proof = self._leader_proof(peer)
+            self._host.send(peer, AppendEntries(self.term, self.commit_index, asked, term, (), proof, quiet=False))
 
     def _rewind_closed_windows(self) -> None:
         """Batches that were held back go out later, from where the gap begins."""

@@ -52,6 +52,7 @@ from artemis.consensus.wire import (
     VoteRequest,
 )
 from artemis.errors import Unavailable
+from artemis.outcomes import Refused
 from artemis.registry import Registry
 
 log = logging.getLogger("artemis.consensus")
@@ -457,13 +458,14 @@ class Engine:
 
     def _confirm_rejoin(self, peer: str) -> None:
         """As leader: ``peer`` lost its data. It does not answer probes, so who confirms this leader are others."""
-        if self.core.leader_ready and not self._snapshots.feeding(peer):
+        if self.core.leader_ready and not self._snapshots.serving_rejoin(peer):
             term = self.core.term
             self.core.forget_match(peer)
             self._leadership.confirmations.ask(lambda index: self._send_state(peer, term, index))
 
     def _send_state(self, peer: str, term: int, index: int) -> None:
-        if term == self.core.term and not self._snapshots.feeding(peer):
+        # A snapshot that the core began to send is not enough: the peer takes none before it knows the index.
+        if term == self.core.term and not self._snapshots.serving_rejoin(peer):
             self.send(peer, RejoinIndex(term, index))
             self._snapshots.feed_from(peer, index)
 
@@ -496,6 +498,8 @@ class Engine:
                     and proposal.incarnation == session.incarnation
                 ):
                     session.resolve(proposal.seq, outcome)
+                    if isinstance(outcome, Refused) and outcome.reason == "superseded":
+                        self._renew_session()
         self._leadership.on_applied(index, self.now())
         self._revision_waiters.release(self.registry.revision)
         for listener in self._listeners:
@@ -522,9 +526,20 @@ class Engine:
         session = registry.session(self.node_id)
         if session is not None and session.incarnation == self._session.incarnation:
             self._session.resolve_skipped(session.seq)
+        elif session is not None and session.incarnation > self._session.incarnation:
+            self._renew_session()
         self._revision_waiters.release(self.registry.revision)
         for listener in self._listeners:
             listener(index)
+
+    def _renew_session(self) -> None:
+        """The log knows a later start of this member than this one: its data was replaced, and its wall clock is behind
+        the one that numbered the earlier starts. Every write of this node would be refused for ever."""
+        applied = self.registry.session(self.node_id)
+        self._session.fail_all("this member's session was replaced")
+        self.journal.number_start(self.journal.incarnation + 1 if applied is None else applied.incarnation + 1)
+        self._session = Session(self.node_id, self.journal.incarnation, self._bounds)
+        self._start_lsn = self.journal.lsn
 
     def _on_caught_up(self, error: Exception | None) -> None:
         self._caught_up = error is None

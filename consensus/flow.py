@@ -27,6 +27,11 @@ class SendWindows:
         self._sent_bytes[peer] = self._sent_bytes.get(peer, 0) + size
         return True
 
+    def last_sent(self, peer: str) -> int:
+        """Where the last batch ends that is on its way; 0 if none is."""
+        sent = self._sent.get(peer)
+        return sent[-1][0] if sent else 0
+
     def acknowledge(self, peer: str, index: int) -> None:
         sent = self._sent.get(peer)
         while sent and sent[0][0] <= index:

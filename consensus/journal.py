@@ -21,6 +21,7 @@ from itertools import pairwise
 from typing import Final, overload
 
 from artemis.consensus import segments
+from artemis.consensus.journal_repair import Target, rebuild
 from artemis.consensus.ports import Disk, DiskQueue, Random
 from artemis.consensus.records import COMMAND_BYTES_MAX, Admit, Base, Record, Reset, Start, Truncate, Vote
 from artemis.consensus.segments import SegmentWriter, Written
@@ -84,7 +85,7 @@ class Journal:
         self.synced_lsn = 0
         self.syncing = False
         self.failure: OSError | None = None
-        """Why nothing can be made durable any more. Never cleared: only a new ``open`` starts over from the disk."""
+        """Why nothing can be made durable now. Only ``repair`` or a new ``open`` start over from the disk."""
 
     @classmethod
     def open(
@@ -270,6 +271,13 @@ class Journal:
         low = min(self._pending_low, self._in_flight_low)
         return max(0, min(self.last_index, low - 1))
 
+    def number_start(self, incarnation: int) -> None:
+        """From here on this start has a higher number than ``open`` gave it."""
+        if incarnation <= self.incarnation:
+            raise ValueError(f"start {incarnation} after start {self.incarnation}")
+        self.incarnation = incarnation
+        self._remember(Start(incarnation), low=_NO_INDEX)
+
     def admit(self, founders: dict[str, bytes]) -> None:
         """From here on this member takes part: what it promises later is on disk behind this."""
         self.founders = dict(founders)
@@ -290,6 +298,53 @@ class Journal:
         self._quiet = self._claimed = False
         self._queue = queue
         queue.submit(partial(self._writer.append, batch), partial(self._synced, self.lsn, done))
+
+    def repair(self, queue: DiskQueue, done: Callable[[Exception | None], None]) -> None:
+        """After a failure: try to make all that is in memory durable on what the disk is now (``journal_repair``).
+
+        ``done`` hears None when the journal works again, else why not; then call again later.
+        """
+        if self.syncing:
+            return
+        self._pending = []
+        self._in_flight_low, self._pending_low = min(self._in_flight_low, self._pending_low), _NO_INDEX
+        self.syncing = True
+        tracker, old = self._writer.tracker, self._writer
+        target = Target(
+            cluster=tracker.cluster,
+            node_id=tracker.node_id,
+            journal_id=self.journal_id,
+            entries=list(self._entries),
+            term=self._term,
+            voted_for=self._voted_for,
+            incarnation=self.incarnation,
+            founders=tuple(sorted(self.founders.items())),
+        )
+
+        def job() -> tuple[SegmentWriter, Written]:
+            old.abandon()
+            return rebuild(self._disk, target, old.segment_bytes)
+
+        queue.submit(job, partial(self._repaired, self.lsn, done))
+
+    def _repaired(
+        self,
+        lsn: int,
+        done: Callable[[Exception | None], None],
+        result: tuple[SegmentWriter, Written] | BaseException,
+    ) -> None:
+        self.syncing = False
+        if isinstance(result, Exception):
+            done(result)
+            return
+        if isinstance(result, BaseException):
+            raise result
+        self._writer, written = result
+        self.failure = None
+        self.synced_lsn = lsn
+        self._in_flight_low = _NO_INDEX
+        self._bytes_on_disk = written.bytes_on_disk
+        done(None)
 
     def close(self) -> None:
         """Sync what is pending if nothing failed, and release the directory. Close the disk queue first."""

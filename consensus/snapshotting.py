@@ -57,6 +57,8 @@ class _Feed:
     """A snapshot on its way to one follower."""
 
     reader: SnapshotReader
+    rejoin: bool = False
+    """For a member that lost its data and was told from where it needs the state."""
     offset: int = 0
     sent_at: float = 0.0
 
@@ -108,7 +110,7 @@ class Snapshotting:
         grown = self._host.core.applied_index - self.index
         too_long = grown >= self._bounds.snapshot_log_entries
         too_big = self._host.journal.entry_bytes >= self._bounds.snapshot_log_bytes and grown > 1
-        if (too_long or too_big) and now >= self._not_before:
+        if (too_long or too_big or self._wanted) and now >= self._not_before:
             self.take()
         for peer, feed in self._feeds.items():
             if now - feed.sent_at >= RESEND_SECONDS:
@@ -158,13 +160,17 @@ class Snapshotting:
         self._send_chunk(peer, feed)
 
     def feed_from(self, peer: str, index: int) -> None:
-        """Send ``peer`` a snapshot that ends at ``index`` or later, taking one if there is none."""
+        """Send ``peer``, which rejoins, a snapshot that ends at ``index`` or later, taking one if there is none."""
         self._end(peer)
         if self.index >= index:
             self.feed(peer)
+            self._feeds[peer].rejoin = True
         else:
             self._wanted[peer] = index
             self.take()
+
+    def serving_rejoin(self, peer: str) -> bool:
+        return peer in self._wanted or (peer in self._feeds and self._feeds[peer].rejoin)
 
     def feeding(self, peer: str) -> bool:
         return peer in self._feeds
@@ -182,6 +188,7 @@ class Snapshotting:
 
     def on_disconnected(self, peer: str) -> None:
         """The leader starts again when it finds that the follower still lacks entries; the follower kept its part."""
+        self._wanted.pop(peer, None)
         self._end(peer)
 
     def stop_feeding(self) -> None:
