@@ -139,6 +139,8 @@ class Client:
         self._mine: list[tuple[str, str]] = []
         """(service, element) acknowledged and not removed."""
         self._added = 0
+        self.operations_left: int | None = None
+        """How many it still begins by itself; None: no limit."""
         self._stopped = False
         self._nodes = door.cluster.members if home is None else (home,)
         self._node = self._rng.choice(self._nodes)
@@ -151,8 +153,10 @@ class Client:
         self._stopped = True
 
     def _next(self) -> None:
-        if self._stopped:
+        if self._stopped or self.operations_left == 0:
             return
+        if self.operations_left is not None:
+            self.operations_left -= 1
         draw = self._rng.random()
         if draw < 0.45:
             self.add(self._rng.choice(self._services), self._rng.choice((1, 1, 1, 3)))

@@ -309,6 +309,7 @@ class Cluster:
         self.network.settings.latency_max = self.network_latency_max
         for machine in self.machines.values():
             machine.speed.stalled = 0.0
+            machine.disk.disarm()
             machine.clock.set_rate(
                 min(1 + self.settings.clock_drift, max(1 - self.settings.clock_drift, machine.clock.rate))
             )

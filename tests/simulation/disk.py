@@ -223,6 +223,11 @@ class SimDisk:
         """
         self._crash_at = (step, torn_bytes)
 
+    def disarm(self) -> None:
+        """No crash and no failure is waiting any more."""
+        self._crash_at = None
+        self._faults = []
+
     def crash(self) -> None:
         """The process ends now, in the middle of what it does."""
         self._dead = True

@@ -34,6 +34,8 @@ class _Memory:
     dead_journal: Journal | None = None
     """The log as it was when its last life ended: up to ``synced_index`` that is what its disk holds."""
     votes: dict[int, str] = field(default_factory=dict)
+    burned_journal: Journal | None = None
+    """What the disk held that this machine had before: its acknowledgements counted, and who has them still does."""
 
 
 class Invariants:
@@ -52,6 +54,8 @@ class Invariants:
         """index -> node -> encoded state."""
         self.on_deleted: list[Callable[[str], None]] = []
         """Told of each instance that left the registry, when the first node applies it."""
+        self.on_turn: list[Callable[[], None]] = []
+        """Called after every turn of a node."""
         self._revision = 0
         self.highest_committed = 0
         self._committed_in: dict[int, int] = {}
@@ -81,7 +85,8 @@ class Invariants:
 
     def disk_replaced(self, name: str) -> None:
         """Its log is gone, and so may be what it was told. What it told others still binds it."""
-        self._nodes[name] = _Memory(votes=self._nodes[name].votes)
+        node = self._nodes[name]
+        self._nodes[name] = _Memory(votes=node.votes, burned_journal=node.dead_journal)
 
     def ended(self, name: str) -> None:
         node = self._nodes[name]
@@ -236,9 +241,11 @@ class Invariants:
 
     @staticmethod
     def _on_disk(node: _Memory, index: int, term: int) -> bool:
-        journal = node.dead_journal if node.engine is None else node.engine.journal
-        if journal is None:
-            return False
+        journals = (node.dead_journal if node.engine is None else node.engine.journal, node.burned_journal)
+        return any(journal is not None and Invariants._holds(journal, index, term) for journal in journals)
+
+    @staticmethod
+    def _holds(journal: Journal, index: int, term: int) -> bool:
         if journal.first_index > index:
             return True  # below the log is a snapshot, which was on disk before the log was cut
         return journal.synced_index >= index and journal.term_at(index) == term
@@ -259,6 +266,8 @@ class Invariants:
             found = engine.journal.term_at(acked_index)
             if found != entry_term and entry_term is not None:
                 self._violate(name, f"acknowledged entry {acked_index} in this term {term} and lacks it (has {found})")
+        for look in self.on_turn:
+            look()
 
     def _violate(self, name: str, text: str) -> None:
         self.world.violate(f"{name} {text}")

@@ -91,7 +91,8 @@ class Run:
             client.start()
         for owner in self.owners:
             owner.start()
-        self.lease_reader.start()
+        if self.owners:
+            self.lease_reader.start()
         self.nemesis.start()
 
     def finish(self) -> None:
