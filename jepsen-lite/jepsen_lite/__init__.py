@@ -10,6 +10,11 @@
     proxy      links that can be cut per direction, and what was said on them
     workload   the generator: unique elements added and whole-service reads, on all nodes
     nemesis    kill -9 and SIGSTOP of leader and followers, by a seeded plan
+    images     loop-mounted file systems whose files are copied as a power cut leaves them
+    powercut   power cuts of all nodes under load
+    strace     a running process's system calls
+    promises   the verdict on them: was it on disk before it was promised
+    load       writes for the instruments above
     checker    the verdict: a pure function of a history
     run        one run from start to verdict
     report     the summary table

@@ -13,7 +13,8 @@ from typing import NoReturn
 import click
 
 from jepsen_lite.checker import EXIT_CODES, Result
-from jepsen_lite.cluster import ClusterError
+from jepsen_lite.cluster import Cluster, ClusterError
+from jepsen_lite.fsync_audit import fsync_audit
 from jepsen_lite.images import ImageError, enter_namespace, obstacle
 from jepsen_lite.powercut import ImageCluster, powercut
 
@@ -53,6 +54,26 @@ def powercut_command(rounds: int, seed: int | None, nodes: int, program: str, st
     if verdict.result == "valid":
         shutil.rmtree(directory)
     finish(verdict.result, verdict.text)
+
+
+@click.command("fsync-audit")
+@click.option("--time", "seconds", type=click.FloatRange(0.5), default=3.0, show_default=True, help="Seconds of load.")
+@click.option("--program", default="", help="A Python file to run in place of artemis-node.")
+@store_option
+def fsync_audit_command(seconds: float, program: str, store: Path) -> None:
+    """Trace every node with strace: nothing is promised before the fdatasync that covers it has returned."""
+    directory = new_directory(store, "fsync-audit")
+    command = [sys.executable, "-P", program] if program else None
+    try:
+        with Cluster(directory, command=command) as cluster:
+            result, text = fsync_audit(cluster, seconds)
+    except ClusterError as exc:
+        finish("inconclusive", f"the cluster did not come up: {exc}")
+    if result == "valid":
+        shutil.rmtree(directory)
+    else:
+        print(f"traces in {directory}")
+    finish(result, text)
 
 
 def new_directory(store: Path, name: str) -> Path:

@@ -8,39 +8,21 @@ SIGKILL alone is what the node told somebody before its fdatasync returned.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from jepsen_lite.checker import Result
-from jepsen_lite.cluster import HOST, Cluster, ClusterError
-from jepsen_lite.http1 import Connection, Lost, NotSent
+from jepsen_lite.cluster import Cluster, ClusterError
 from jepsen_lite.images import Canaries, Image, ImageError, copy_all
-from jepsen_lite.registry import (
-    REGISTER,
-    SERVICE,
-    Evidence,
-    OutcomeType,
-    evidence_of,
-    instance,
-    instance_ids,
-    instances_body,
-    outcome_of,
-    read_headers,
-    service_body,
-)
+from jepsen_lite.load import READ_S, Writes, read_all, writing
 
 SERVICE_ID = "power-cut"
-TTL_MS = 24 * 3600 * 1000
 WRITERS_PER_NODE = 4
 ACKNOWLEDGED = (150, 400)
 """Least and most acknowledged writes in front of a cut."""
-LOAD_S = 60.0
-READ_S = 30.0
-TIMEOUT_S = 10.0
 
 
 class ImageCluster(Cluster):
@@ -89,30 +71,6 @@ class ImageCluster(Cluster):
                 image.mounted_on.rmdir()
 
 
-@dataclass(slots=True)
-class _Writes:
-    """All writes so far, by outcome. One element is written once."""
-
-    numbers: itertools.count[int] = field(default_factory=itertools.count)
-    by_outcome: dict[OutcomeType, set[str]] = field(default_factory=lambda: {"ok": set(), "fail": set(), "info": set()})
-    stopped: bool = False
-    wanted: int = 0
-    enough: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def add(self, one: str, outcome: OutcomeType) -> None:
-        self.by_outcome[outcome].add(one)
-        if len(self.acknowledged) >= self.wanted:
-            self.enough.set()
-
-    @property
-    def acknowledged(self) -> set[str]:
-        return self.by_outcome["ok"]
-
-    @property
-    def all(self) -> set[str]:
-        return set().union(*self.by_outcome.values())
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """``text`` says what is wrong; empty when valid."""
@@ -124,11 +82,11 @@ class Verdict:
 def powercut(cluster: ImageCluster, rounds: int, seed: int, say: Callable[[str], None] = print) -> Verdict:
     """Cut the power ``rounds`` times on a started cluster. The rounds share their data: nothing is ever forgotten."""
     rng = random.Random(seed)
-    writes = _Writes()
+    writes = Writes(SERVICE_ID)
     for number in range(1, rounds + 1):
-        wanted = len(writes.acknowledged) + rng.randint(*ACKNOWLEDGED)
+        count = rng.randint(*ACKNOWLEDGED)
         try:
-            canaries = asyncio.run(_load_and_cut(cluster, writes, wanted, rng.uniform(0, 0.1)))
+            canaries = asyncio.run(_load_and_cut(cluster, writes, count, rng.uniform(0, 0.1)))
             faults = canaries.faults()
         except (ImageError, TimeoutError) as exc:
             return Verdict("inconclusive", f"round {number}: {exc}")
@@ -146,43 +104,21 @@ def powercut(cluster: ImageCluster, rounds: int, seed: int, say: Callable[[str],
     return Verdict("valid")
 
 
-async def _load_and_cut(cluster: ImageCluster, writes: _Writes, wanted: int, more_s: float) -> Canaries:
+async def _load_and_cut(cluster: ImageCluster, writes: Writes, count: int, more_s: float) -> Canaries:
     """Raises ``TimeoutError`` when the load does not get there."""
-    writes.stopped, writes.wanted, writes.enough = False, wanted, asyncio.Event()
-    writers = [asyncio.create_task(_write(cluster, node, writes)) for node in cluster.ids * WRITERS_PER_NODE]
-    try:
-        async with asyncio.timeout(LOAD_S):
-            await writes.enough.wait()
+    async with writing(cluster, writes, cluster.ids * WRITERS_PER_NODE):
+        await writes.more(count)
         await asyncio.sleep(more_s)  # the moment of the cut is drawn, not always the one of an acknowledgement
-        return await asyncio.to_thread(cluster.cut)
-    finally:
+        canaries = await asyncio.to_thread(cluster.cut)
         writes.stopped = True
-        await asyncio.gather(*writers)
+    return canaries
 
 
-async def _write(cluster: Cluster, node: str, writes: _Writes) -> None:
-    connection = Connection(HOST, cluster.addresses[node].http_port)
-    try:
-        while not writes.stopped:
-            one = f"i{next(writes.numbers)}"
-            body = instances_body([instance(SERVICE_ID, one, ttl_ms=TTL_MS)])
-            try:
-                evidence = evidence_of(await connection.request("POST", REGISTER, body, timeout_s=TIMEOUT_S))
-            except NotSent:
-                evidence = Evidence(sent=False)
-                await asyncio.sleep(0.01)
-            except Lost:
-                evidence = Evidence(sent=True)
-            writes.add(one, outcome_of(evidence))
-    finally:
-        await connection.aclose()
-
-
-async def _differences(cluster: Cluster, writes: _Writes) -> list[str]:
+async def _differences(cluster: Cluster, writes: Writes) -> list[str]:
     """What each node lacks of the acknowledged, and has of what never happened."""
     found = []
     for node in cluster.ids:
-        ids = await _read(cluster, node)
+        ids = await read_all(cluster, node, SERVICE_ID)
         if ids is None:
             found.append(f"{node} answered no linearizable read within {READ_S:g} s")
             continue
@@ -193,22 +129,3 @@ async def _differences(cluster: Cluster, writes: _Writes) -> list[str]:
         if unknown := ids - writes.all:
             found.append(f"{node} has {len(unknown)} that nobody wrote: {sorted(unknown)[:5]}")
     return found
-
-
-async def _read(cluster: Cluster, node: str) -> set[str] | None:
-    connection = Connection(HOST, cluster.addresses[node].http_port)
-    deadline = asyncio.get_running_loop().time() + READ_S
-    headers = read_headers("linearizable")
-    try:
-        while asyncio.get_running_loop().time() < deadline:
-            try:
-                body = service_body(SERVICE_ID)
-                ids = instance_ids(await connection.request("POST", SERVICE, body, headers, timeout_s=TIMEOUT_S))
-            except (NotSent, Lost):
-                ids = None
-            if ids is not None:
-                return set(ids)
-            await asyncio.sleep(0.05)
-    finally:
-        await connection.aclose()
-    return None
