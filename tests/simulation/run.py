@@ -1,37 +1,87 @@
 """``python -m tests.simulation.run --seed N --seconds S``: simulate, print what happened, exit 1 on a violation.
 
 Without ``--seed`` seeds are drawn for as long as ``--minutes`` says. The seed is printed first: with it the same run
-happens again, on any machine.
+happens again, on any machine. ``--record FILE`` writes the run as a plan, ``--plan FILE`` runs one (``plans``).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+from tests.simulation import plans
+from tests.simulation.plants import planted
 from tests.simulation.scenario import Report, Run
 from tests.simulation.settings import swarm
 from tests.simulation.world import Violation, World
 
 
+def drawn(seed: int) -> Run:
+    """The run that a seed stands for."""
+    return Run(seed, swarm(World(seed).stream("swarm")))
+
+
 def simulate(seed: int, seconds: float, *, echo: bool = False) -> Report:
     """Raises ``Violation``, with the last of the trace in its notes."""
-    run = Run(seed, swarm(World(seed).stream("swarm")))
+    run = drawn(seed)
     if echo:
         run.world.trace.echo = _print
-    try:
+    with explained(run, f"--seed {seed} --seconds {seconds:g}"):
         return run.run(seconds)
+
+
+def replay(plan: plans.Plan, name: str, *, echo: bool = False) -> Report:
+    """With the plan's planted bug, if it names one. Raises ``Violation``."""
+    with planted(plan.plant):
+        run = plans.PlannedRun(plan)
+        if echo:
+            run.world.trace.echo = _print
+        with explained(run, f"--plan {name}"):
+            return run.run(plan.seconds)
+
+
+@contextlib.contextmanager
+def explained(run: Run, arguments: str) -> Iterator[None]:
+    try:
+        yield
     except Violation as violation:
         violation.add_note(f"settings: {run.settings.describe()}")
         violation.add_note("\n".join(list(run.world.trace.lines)[-60:]))
-        violation.add_note(f"replay: python -m tests.simulation.run --seed {seed} --seconds {seconds:g} --trace")
+        violation.add_note(f"replay: python -m tests.simulation.run {arguments} --trace")
         raise
 
 
 def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
+
+
+def _record(seed: int, seconds: float, path: Path) -> int:
+    run = drawn(seed)
+    violation = ""
+    try:
+        _print(f"  {run.run(seconds)}")
+    except Violation as exc:
+        violation = str(exc)
+        _print(f"  VIOLATION {violation}")
+    path.write_text(plans.dumps(plans.recorded(run, seconds)))
+    _print(f"wrote {path}")
+    return 1 if violation else 0
+
+
+def _replay(path: Path, *, echo: bool) -> int:
+    plan = plans.load(path)
+    _print(f"{path}: {plan.summary()}")
+    try:
+        _print(f"  {replay(plan, str(path), echo=echo)}")
+    except Violation as violation:
+        _print(f"  VIOLATION {violation}\n" + "\n".join(violation.__notes__))
+        return 1
+    return 0
 
 
 def main() -> int:
@@ -41,11 +91,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="virtual seconds with faults [default: 60]")
     parser.add_argument("--minutes", type=float, default=1.0, help="real minutes to draw seeds for [default: 1]")
     parser.add_argument("--trace", action="store_true", help="print every event of interest")
+    parser.add_argument("--plan", type=Path, help="run the plan in this file")
+    parser.add_argument("--record", type=Path, help="write the run of --seed to this file, as a plan")
     options = parser.parse_args()
+    if options.plan is not None:
+        return _replay(options.plan, echo=options.trace)
     started, virtual, bad, count = time.monotonic(), 0.0, 0, 0
     seed = options.seed if options.seed is not None else options.first
     if seed is None:
         seed = random.SystemRandom().getrandbits(32)
+    if options.record is not None:
+        _print(f"seed {seed}")
+        return _record(seed, options.seconds, options.record)
     while True:
         _print(f"seed {seed}")
         try:

@@ -1,0 +1,28 @@
+"""The planted bugs by name, for plans that show one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+
+@contextlib.contextmanager
+def planted(name: str) -> Iterator[None]:
+    """With the guard of that name switched off; ``""``: with all of them. Raises ``ValueError``."""
+    if not name:
+        yield
+        return
+    switches = _switches()
+    if name not in switches:
+        raise ValueError(f"plant: {name!r} is not one of {', '.join(switches)}")
+    with pytest.MonkeyPatch.context() as patch:
+        switches[name](patch)
+        yield
+
+
+def _switches() -> Mapping[str, Callable[[pytest.MonkeyPatch], None]]:
+    from tests.simulation import test_guards  # it imports the scenario, which needs none of this
+
+    return {case[0].__name__: case[0] for case in test_guards.CASES}
