@@ -18,7 +18,7 @@ from jepsen_lite.linearizability.model import prepare
 from jepsen_lite.linearizability.operations import Op
 from tests.support.small_histories import KINDS, Kind, draw
 
-HISTORIES = int(os.environ.get("LINCHECK_HISTORIES", "3000"))
+HISTORIES = int(os.environ.get("LINCHECK_HISTORIES", "8000"))
 """Of each kind, half of them with unique values."""
 SEED = int(os.environ.get("LINCHECK_SEED", secrets.randbelow(10**9)))
 

@@ -106,6 +106,18 @@ SETS: dict[str, tuple[bool, list[Op]]] = {
     ),
     "removed before a read that has it": (False, [add("a", 0, 1), remove("a", 2, 3), holds("a", 4, 5)]),
     "an unknown removal that came too early": (True, [remove("a", 0, None), add("a", 1, 2), holds("a", 3, 4)]),
+    "an unknown removal that found one of two": (
+        True,
+        [add("b", 0, 1), remove("ab", 2, None), holds("", 3, 4), add("a", 5, 6), holds("a", 7, 8)],
+    ),
+    "a read that touches the add and lacks it": (
+        True,
+        [add("a", 0, 5), holds("", 5, 6), remove("a", 6, None), remove("a", 7, 8, "a")],
+    ),
+    "missing after the add, so one removal did it": (
+        False,
+        [add("a", 0, 4), holds("", 5, 6), remove("a", 6, None), remove("a", 7, 8, "a")],
+    ),
     "added by two": (True, [add("a", 0, 1), remove("a", 2, 3), holds("", 4, 5), add("a", 6, 7), holds("a", 8, 9)]),
     "new for both": (False, [add("a", 0, 1, new="a"), add("a", 2, 3, new="a")]),
     "new for one of two": (True, [add("a", 0, 5, new=""), add("a", 0, 5, new="a")]),
@@ -187,6 +199,13 @@ def test_dropping_goes_on_until_nothing_changes() -> None:
     """Nobody saw 3, so the cas from 2 to 3 goes; then nobody needs 2 either."""
     ops = [write(1, 0, 1), write(2, 2, None), cas(2, 3, None, 2, None), read(1, 3, 4)]
     assert [at for at, _ in Register().simplify(ops)] == [0, 3]
+
+
+def test_a_value_that_one_write_alone_made_gives_it_a_deadline() -> None:
+    ops = [write(1, 0, None), read(1, 5, 8), read(1, 3, 4), write(2, 5, None), write(2, 5, None), read(2, 6, 7)]
+    narrowed = dict(Register().simplify(ops))
+    assert [narrowed[at].ret for at in (0, 3, 4)] == [4, None, None]
+    assert dict(Register(1).simplify(ops))[0].ret is None, "the beginning may have made it as well"
 
 
 def test_an_unknown_add_that_was_seen_gets_a_deadline() -> None:

@@ -167,7 +167,7 @@ class _Times:
 
     def __init__(self, ops: Sequence[Op], adders: Counter[Hashable]) -> None:
         self._adders = adders
-        self._removers = Counter(element for op in ops if op.f == "remove" for element in set(elements_of(op.arg)))
+        self._removals = any(op.f == "remove" for op in ops)
         self._first_seen: dict[Hashable, float] = {}
         self._last_read: dict[Hashable, float] = {}
         self._reads = [(op.call, op.ret, elements_of(op.out)) for op in ops if op.f == "read" and op.ret is not None]
@@ -197,7 +197,7 @@ class _Times:
             fresh = seen - known
             known |= fresh
             self._first_seen.update(dict.fromkeys(fresh, ret))
-        if self._removers:
+        if self._removals:
             known = set()
             for call, _, seen in sorted(self._reads, key=lambda read: read[0], reverse=True):
                 fresh = seen - known
@@ -220,7 +220,8 @@ class _Times:
         last_read = max((self._last_read.get(element, op.call) for element in once), default=op.call)
         if op.ret is None or last_read <= op.ret:
             op = op._replace(call=max(op.call, last_read))
-        if op.ret is None and len(once) == 1 and self._removers[once[0]] == 1:
+        if op.ret is None and len(once) == 1:
+            # Whoever removed it: it was gone by then, and removing it again changes nothing.
             return _by(op, self._missed(once[0]))
         return op
 
