@@ -61,6 +61,9 @@ class CoreHost(Protocol):
     def apply(self, index: int, payload: bytes) -> None:
         """A committed entry; ``payload`` is empty for a leader's no-op. May raise: the node then stops."""
 
+    def may_campaign(self) -> bool:
+        """False while this node could not hold what a leader must hold."""
+
     def needs_snapshot(self, peer: str) -> None:
         """The log no longer reaches back to what ``peer`` needs."""
 
@@ -93,6 +96,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._leader_heard_at = float("-inf")
         self._voters: tuple[int, set[str]] = (0, set())
         self._reply = Reply(1, success=False, reset=False)  # what the reply in the making will say
+        self._elected_alone = False
         self._announcing = False
         self._silent = False  # the reply in the making is not wanted
         self._transfer = False  # the leader asked this node to campaign
@@ -181,6 +185,9 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     def tick(self) -> None:
         """Elections, commitment, applying, heartbeats. Exceptions of ``host.apply`` come out here."""
         self._onTick(0.0)
+        if self._elected_alone:
+            self._elected_alone = False
+            super()._SyncObj__onBecomeLeader()
         self._freshness.on_applied(self.applied_index)
         self._rewind_closed_windows()
 
@@ -370,6 +377,11 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             self._transfer = True
             self.campaign_now()
 
+    def step_down(self) -> None:
+        """As leader: lead no more; the others elect after their timeout."""
+        self._SyncObj__raftLeader = None
+        self._SyncObj__setState(0)
+
     def on_term_hint(self, term: int) -> None:
         """A peer lives in a later term: this node's leadership, if any, is over."""
         if term > self.term:
@@ -469,7 +481,17 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     def _SyncObj__connectedToAnyone(self) -> bool:
         """Asked exactly when the election deadline has passed: campaign only with a majority's pre-vote."""
+        if not self._host.may_campaign():
+            return False
         return self._quorum == 1 or self._transfer or self._prevote.may_campaign()
+
+    def _SyncObj__onBecomeLeader(self) -> None:
+        """A lone member is elected inside a tick, and the rest of that tick would commit its first entry at once,
+        before it is on disk. It leads from the end of the tick on."""
+        if self._quorum == 1:
+            self._elected_alone = True
+        else:
+            super()._SyncObj__onBecomeLeader()
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> None:
         """The library unpickles here, and swallows or repeats what raises (hazards F1, F3, K)."""

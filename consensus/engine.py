@@ -19,6 +19,7 @@ from artemis.commands import Command, RequestId, decode_entry
 from artemis.consensus import seams
 from artemis.consensus.admission import Admission, refuse_other_members
 from artemis.consensus.core import RaftCore
+from artemis.consensus.diskwatch import DiskWatch
 from artemis.consensus.freshness import Freshness
 from artemis.consensus.journal import Journal
 from artemis.consensus.leadership import Leadership
@@ -120,6 +121,7 @@ class Engine:
         self._snapshots = Snapshotting(self, store, world.snapshot_queue, bounds)
         self._snapshots.recover()
         self._admission = Admission(self, rejoin=rejoin)
+        self._disk = DiskWatch(self, world.disk_queue, timing.election_timeout_ms_min / 1000)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -217,7 +219,7 @@ class Engine:
             first_log_index=self.journal.first_index,
             snapshot_index=self._snapshots.index,
             apply_lag_ms=core.age_us() // 1000,
-            ready=self._caught_up and self.failed is None and not self._closed,
+            ready=self._caught_up and self.failed is None and not self._closed and self._disk.well,
             reasons=tuple(self._reasons()),
             peers=tuple(
                 PeerStatus(peer, peer in self._links_up, core.match_index(peer) if core.role == "leader" else None)
@@ -228,9 +230,10 @@ class Engine:
     def _reasons(self) -> Iterator[str]:
         if self.failed is not None:
             yield f"stopped: {self.failed}"
-        waiting = self._admission.reason()
-        if waiting is not None:
-            yield waiting
+        for part in (self._disk, self._admission):
+            reason = part.reason()
+            if reason is not None:
+                yield reason
         if not self._caught_up:
             yield "has not yet applied what a current leader says is committed"
         if self.core.leader_id is None or not self.core.hears_leader:
@@ -277,7 +280,7 @@ class Engine:
     def _advance(self) -> None:
         if self._admission.done:
             self._take_part()
-        self._sync()
+        self._disk.sync()
 
     def _take_part(self) -> None:
         # A lone node is its own majority, so its core would commit what is not on disk yet: let it look only when
@@ -285,6 +288,8 @@ class Engine:
         drained = self.now() >= self._drain_until
         if drained if self.core.peers() else self.journal.synced_lsn == self.journal.lsn:
             self.core.tick()
+        if self.core.role == "leader" and not self._disk.well:
+            self.core.step_down()
         self._notice_leadership()
         self._hand_over()
         appended = self._leadership.advance(self)
@@ -343,20 +348,19 @@ class Engine:
             for asked in rounds if number is None else (*rounds, number):
                 self.send(leader, ReadIndexRequest(core.term, asked))
 
-    def _sync(self) -> None:
-        self.journal.begin_sync(self._world.disk_queue, self._on_synced)
-
-    def _on_synced(self, error: OSError | None) -> None:
+    def on_synced(self) -> None:
         if self._closed or self.failed is not None:
-            return
-        if error is not None:
-            self.fail(f"the journal cannot be written: {error}")
             return
         synced = self.journal.synced_lsn
         while self._gated and self._gated[0][0] <= synced:
             _lsn, peer, message = self._gated.popleft()
             self.send(peer, message)
         self._guarded(self.core.on_synced)
+        self.wake()
+
+    def on_disk_failed(self) -> None:
+        """What waited to be promised is void; the leader will ask again."""
+        self._gated.clear()
         self.wake()
 
     def _guarded(self, call: Callable[[], None]) -> None:
@@ -483,7 +487,7 @@ class Engine:
     def send_when_durable(self, peer: str, message: Message) -> None:
         if self.journal.synced_lsn == self.journal.lsn:
             self.send(peer, message)
-        else:
+        elif self._disk.failure is None:
             self._gated.append((self.journal.lsn, peer, message))
 
     def apply(self, index: int, payload: bytes) -> None:
@@ -504,6 +508,9 @@ class Engine:
         self._revision_waiters.release(self.registry.revision)
         for listener in self._listeners:
             listener(index)
+
+    def may_campaign(self) -> bool:
+        return self._disk.well
 
     def needs_snapshot(self, peer: str) -> None:
         self._snapshots.feed(peer)

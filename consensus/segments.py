@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -163,6 +163,19 @@ class SegmentWriter:
             del self._tracker.segments[:dead]
             if dead:
                 self._disk.sync_directory()
+
+    @property
+    def tracker(self) -> Tracker:
+        return self._tracker
+
+    @property
+    def segment_bytes(self) -> int:
+        return self._segment_bytes
+
+    def abandon(self) -> None:
+        """Let go of the file without a word about it."""
+        with suppress(OSError):
+            self._file.close()
 
     def close(self) -> None:
         """Leave a durable claim behind if nothing failed, and let go of the file."""

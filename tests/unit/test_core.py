@@ -83,6 +83,9 @@ class Member:
     def apply(self, index: int, payload: bytes) -> None:
         self.applied.append((index, payload))
 
+    def may_campaign(self) -> bool:
+        return True
+
     def needs_snapshot(self, peer: str) -> None:
         self.snapshots_for.append(peer)
 
