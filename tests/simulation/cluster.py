@@ -247,7 +247,7 @@ class Cluster:
         self._end(name, power=False)
 
     def resign(self, name: str, *, stop: bool = False) -> None:
-        """Its leader's seat goes to somebody else; then it stops, if it is told to, as at SIGTERM."""
+        """Its leader's seat goes to somebody else; then it stops, if it is told to, as at SIGTERM, and comes back."""
         machine = self.machines[name]
         process, engine = machine.process, machine.engine
         if process is None or engine is None or process.paused:
@@ -257,6 +257,7 @@ class Cluster:
         def resigned() -> None:
             if stop and machine.process is process:
                 self.stop(name)
+                self._restart_later(name)
 
         process.run(partial(engine.resign, RESIGN_MS, lambda: self.world.soon(resigned)))
 

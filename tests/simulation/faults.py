@@ -12,7 +12,7 @@ from itertools import permutations
 from typing import Protocol
 
 from tests.simulation.actions import Actions
-from tests.simulation.cluster import RESIGN_MS, Cluster
+from tests.simulation.cluster import Cluster
 from tests.simulation.settings import FaultKind, log_uniform
 
 Links = list[tuple[str, str]]
@@ -168,10 +168,7 @@ class Nemesis:
     def _resign(self) -> None:
         """Half of the time it stays up, else it stops as a service manager stops it."""
         victim = self._cluster.leader() or self._victim()
-        stop = self._rng.random() < 0.5
-        self._actions.do("resign", node=victim, stop=stop)
-        if stop:
-            self._actions.later(RESIGN_MS / 1000 + self._restart_delay(), "start", node=victim)
+        self._actions.do("resign", node=victim, stop=self._rng.random() < 0.5)
 
     def _pause_node(self) -> None:
         victim = self._victim()
