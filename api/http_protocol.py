@@ -62,5 +62,3 @@ class OneWriteProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.__class__ = OneWriteCycle
         super()._start_asgi_task(cycle, app)
-
-

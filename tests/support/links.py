@@ -69,7 +69,12 @@ class Recorder:
         self.events.append(("down", peer))
 
     def terms_from(self, peer: str) -> list[int]:
-        return [message.term for sender, message in self.messages if sender == peer]
+        return [term_of(message) for sender, message in self.messages if sender == peer]
+
+
+def term_of(message: wire.Message) -> int:
+    assert isinstance(message, wire.TermHint)
+    return message.term
 
 
 def hint(term: int) -> wire.Message:

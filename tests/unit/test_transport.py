@@ -26,6 +26,7 @@ from tests.support.links import (
     eventually,
     hint,
     run_clean,
+    term_of,
 )
 
 
@@ -238,7 +239,7 @@ def test_the_engine_may_send_and_close_from_within_callbacks(run: Run) -> None:
         async with Nodes("n1", "n2", started=("n1",)) as nodes:
             told = nodes.told["n1"]
             links = nodes.links["n1"]
-            told.on_each = lambda _peer, message: links.close() if message.term == 3 else None
+            told.on_each = lambda _peer, message: links.close() if term_of(message) == 3 else None
             raw = await RawDialer.dial(nodes, "n1", "n2")
             raw.writer.write(b"".join(raw.message(hint(term)) for term in range(10)))
             await raw.closed_by_peer()
