@@ -133,7 +133,9 @@ def _sync_directory(path: Path) -> None:
 class ThreadDiskQueue:
     """One thread that runs disk jobs in order; results come back through ``loop``.
 
-    Once closed, or once the loop is, no ``done`` is called: a completion then has nobody left to tell.
+    Once closed, or once the loop is, no ``done`` is called: a completion then has nobody left to tell. A job given to
+    a closed queue does not run, as if the process had ended just before it; links that go down while a node stops still
+    release what they read.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, name: str = "disk") -> None:
@@ -146,7 +148,7 @@ class ThreadDiskQueue:
 
     def submit(self, job: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
         if self._closed:
-            raise RuntimeError("the disk queue is closed")
+            return
 
         def run() -> None:
             result: T | BaseException

@@ -114,7 +114,7 @@ class DiskQueue(Protocol):
     def submit(self, job: Callable[[], T], done: Callable[[T | BaseException], None]) -> None: ...
 
     def close(self) -> None:
-        """Finish what is queued, then stop. ``done`` is not called any more."""
+        """Finish what is queued, then stop. ``done`` is not called any more, and jobs given later do not run."""
 
 
 class Random(Protocol):

@@ -159,6 +159,8 @@ class SnapshotReceiver:
         self.next_offset = after = offset + len(data)
 
         def written(result: BaseException | None) -> None:
+            if result is None and self.failed:  # given up for another snapshot while this was written
+                result = OSError(errno.ECANCELED, "given up for another snapshot")
             if result is None:
                 done(after)
             else:
@@ -190,8 +192,9 @@ class SnapshotReceiver:
 
     def abandon(self) -> None:
         """Take no more, and drop what there is."""
-        self.failed = True
-        self.queue.submit(self._file.discard, _dropped)
+        if not self.failed:
+            self.failed = True
+            self.queue.submit(self._file.discard, _dropped)
 
     def _write(self, data: bytes) -> None:
         if self.failed:  # set by the engine's thread; a stale value only means one more useless write

@@ -109,8 +109,9 @@ class SnapshotStore:
         (a few 100 KiB each) while the loop goes on. An exception out of them is not caught: a state that cannot be
         encoded is a bug of this program, not a fault of the disk.
 
-        ``done`` gets the newest snapshot on disk: this one, or a newer one that appeared meanwhile and stays. The log
-        below it may then be dropped. After an error the earlier snapshot stands as before.
+        ``done`` gets ``header`` when its state is safe: in this snapshot, or covered by a newer one (``latest``) that
+        arrived meanwhile and stays. The log up to it may then be dropped, and no further: a newer one that was just
+        received covers entries this node has not got. After an error the earlier snapshot stands as before.
         """
         if self._writer is not None:
             raise RuntimeError("a snapshot is being written")
@@ -124,7 +125,7 @@ class SnapshotStore:
                 return
             if result is not None:
                 self._published(header, result, queue)
-            done(self._latest_or_raise())
+            done(header)
 
         self._writer = SnapshotWriter(self._disk, header, iter(chunks), queue, self._publish, finished)
         self._writer.begin()

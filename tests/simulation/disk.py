@@ -328,7 +328,7 @@ class StepQueue:
 
     def submit(self, job: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
         if self._closed:
-            raise RuntimeError("the disk queue is closed")
+            return
 
         def run() -> None:
             result: T | BaseException

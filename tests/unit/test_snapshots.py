@@ -71,11 +71,12 @@ def test_a_newer_one_replaces_the_older_and_its_file() -> None:
 
 
 @pytest.mark.parametrize("index", [10, 9])
-def test_one_that_is_not_newer_changes_nothing_and_gets_the_newest(index: int) -> None:
+def test_one_that_is_not_newer_changes_nothing(index: int) -> None:
     disk = SimDisk()
     store = SnapshotStore.open(disk, "c1")
     write(store, 10, [b"kept"])
-    assert write(store, index, [b"other"]) == header(10)
+    assert write(store, index, [b"other"]) == header(index), "its state is covered"
+    assert store.latest == header(10)
     assert store.load() == (header(10), b"kept")
     assert len(disk.names()) == 1
 
@@ -293,6 +294,20 @@ def test_receiving_goes_on_where_it_stopped_and_ignores_what_does_not_fit() -> N
     assert follower.results == [(header(50), b"the leader's state")]
 
 
+def test_a_transfer_given_up_for_another_one_never_reports_success() -> None:
+    follower = Follower()
+    content = snapshot_bytes(50)
+    given_up = follower.store.start_receive(50, 2, len(content), follower.queue)
+    assert given_up.receive(0, content, follower.written.append)
+    other = follower.store.start_receive(60, 2, len(content), follower.queue)
+    follower.queue.run()
+    (result,) = follower.written
+    assert isinstance(result, OSError)
+    assert not given_up.receive(0, content, follower.written.append)
+    assert other.next_offset == 0
+    assert follower.disk.names() == []
+
+
 def test_another_snapshot_than_the_one_under_way_begins_at_the_start() -> None:
     follower = Follower()
     follower.take(snapshot_bytes(50), index=50, until=32)
@@ -384,9 +399,11 @@ def test_own_and_received_snapshots_at_once_keep_the_newer() -> None:
         content = snapshot_bytes(received)
         receiver = follower.store.start_receive(received, 2, len(content), follower.queue)
         receiver.receive(0, content, follower.written.append)
-        follower.store.write(header(own), [b"own"], follower.queue, lambda _: None)
+        taken: list[Result] = []
+        follower.store.write(header(own), [b"own"], follower.queue, taken.append)
         receiver.finish(follower.results.append)
         follower.queue.run()
+        assert taken == [header(own)], "never the received one: the log up to it is not there"
         assert follower.store.latest == header(50)
         assert reopened(follower.disk).latest == header(50)
         assert len(follower.disk.names()) == 1
