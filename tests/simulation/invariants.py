@@ -6,6 +6,7 @@ is applied, positions after every turn. The first thing that does not hold is gi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -56,6 +57,8 @@ class Invariants:
         """Told of each instance that left the registry, when the first node applies it."""
         self.on_turn: list[Callable[[], None]] = []
         """Called after every turn of a node."""
+        self.situations: Counter[str] = Counter()
+        """What the run has met; counted by ``situations``."""
         self._revision = 0
         self.highest_committed = 0
         self._committed_in: dict[int, int] = {}
