@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from artemis.commands import Command, RequestId, decode_entry
-from artemis.consensus import seams
+from artemis.consensus import inbox, seams
 from artemis.consensus.admission import Admission, refuse_other_members
 from artemis.consensus.core import RaftCore
 from artemis.consensus.diskwatch import DiskWatch
@@ -30,28 +30,7 @@ from artemis.consensus.snapshots import SnapshotStore
 from artemis.consensus.snapshotting import Snapshotting
 from artemis.consensus.status import NodeStatus, PeerStatus, Role
 from artemis.consensus.timing import Bounds, Timing
-from artemis.consensus.wire import (
-    AppendEntries,
-    AppendReply,
-    Forward,
-    Heartbeat,
-    Introduction,
-    IntroductionReply,
-    Message,
-    PreVoteGranted,
-    PreVoteRequest,
-    ReadIndexReply,
-    ReadIndexRequest,
-    ReadProbe,
-    ReadProbeReply,
-    RejoinIndex,
-    SnapshotChunk,
-    SnapshotReply,
-    TermHint,
-    TimeoutNow,
-    VoteGranted,
-    VoteRequest,
-)
+from artemis.consensus.wire import Forward, Message, ReadIndexRequest, ReadProbe
 from artemis.errors import Unavailable
 from artemis.outcomes import Refused
 from artemis.registry import Registry
@@ -60,9 +39,6 @@ log = logging.getLogger("artemis.consensus")
 
 STALL_SECONDS = 0.2
 """A timer that is late by more means that this process did not run."""
-
-BEFORE_ADMISSION = (Introduction, IntroductionReply, RejoinIndex, SnapshotChunk)
-"""All that a member hears that does not take part yet."""
 
 DRAIN_SECONDS = 0.05
 """How long it then only listens: what arrived meanwhile is in the sockets. Judging by the clock first would depose a
@@ -110,17 +86,17 @@ class Engine:
         self._status_at = float("-inf")
         self._ticked_at = world.clock()
         self._drain_until = float("-inf")
-        self._leadership = Leadership(len(members), timing, bounds)
-        self._reads = ReadBarriers(bounds.waiting_reads, world.rng.getrandbits(51))
-        self._session = Session(node_id, self.journal.incarnation, bounds)
+        self.leadership = Leadership(len(members), timing, bounds)
+        self.reads = ReadBarriers(bounds.waiting_reads, world.rng.getrandbits(51))
+        self.session = Session(node_id, self.journal.incarnation, bounds)
         self._start_lsn = self.journal.lsn
         self._revision_waiters = RevisionWaiters(bounds.waiting_reads)
         self._listeners: list[Callable[[int], None]] = []
         age = Freshness(len(members) // 2, world.rng.getrandbits(51), world.clock())
         self.core = RaftCore(node_id, members, self.journal, self, timing, bounds, age)
-        self._snapshots = Snapshotting(self, store, world.snapshot_queue, bounds)
-        self._snapshots.recover()
-        self._admission = Admission(self, rejoin=rejoin)
+        self.snapshots = Snapshotting(self, store, world.snapshot_queue, bounds)
+        self.snapshots.recover()
+        self.admission = Admission(self, rejoin=rejoin)
         self._disk = DiskWatch(self, world.disk_queue, timing.election_timeout_ms_min / 1000)
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -130,7 +106,7 @@ class Engine:
         if not self.core.peers():
             self.core.campaign_now()
         # The first barrier that passes proves that this node has applied all that a current leader knows.
-        self._reads.join(float("inf"), self._on_caught_up)
+        self.reads.join(float("inf"), self._on_caught_up)
         self._tick()
 
     def close(self) -> None:
@@ -139,8 +115,8 @@ class Engine:
         self._status = None
         if self._timer is not None:
             self._timer.cancel()
-        self._session.fail_all("this node is stopping")
-        self._reads.fail_all("this node is stopping")
+        self.session.fail_all("this node is stopping")
+        self.reads.fail_all("this node is stopping")
         self._revision_waiters.fail_all("this node is stopping")
         self._world.links.close()
         self.journal.close()
@@ -152,8 +128,8 @@ class Engine:
         self.failed = reason
         self._status = None
         log.critical("this node stops: %s", reason)
-        self._session.fail_all(reason)
-        self._reads.fail_all(reason)
+        self.session.fail_all(reason)
+        self.reads.fail_all(reason)
         self._revision_waiters.fail_all(reason)
         self._world.links.close()
         self._on_fatal(reason)
@@ -165,13 +141,13 @@ class Engine:
         self._refuse_if_stopped()
         # The budget counts on the lease clock as applied here, which may be behind by a step or two.
         expires_at_ms = self.registry.clock_ms + timeout_ms + self._timing.lease_step_ms * 2
-        self._session.propose(command, request, expires_at_ms, self.now() + timeout_ms / 1000, resolve)
+        self.session.propose(command, request, expires_at_ms, self.now() + timeout_ms / 1000, resolve)
         self.wake()
 
     def barrier(self, timeout_ms: int, done: Done) -> None:
         """``done(None)`` once the applied state holds every write acknowledged anywhere before this call."""
         self._refuse_if_stopped()
-        self._reads.join(self.now() + timeout_ms / 1000, done)
+        self.reads.join(self.now() + timeout_ms / 1000, done)
         self.wake()
 
     def applied(self, revision: int, timeout_ms: int, done: Done) -> None:
@@ -187,7 +163,7 @@ class Engine:
 
     def take_snapshot(self) -> None:
         """Take one now, whatever has accumulated."""
-        self._snapshots.take()
+        self.snapshots.take()
 
     def resign(self, timeout_ms: int, done: Callable[[], None]) -> None:
         """If this node leads, hand its leadership to a follower that has everything. ``done`` is called when it does
@@ -195,7 +171,7 @@ class Engine:
         if self.core.role != "leader" or not self.core.peers() or self.failed is not None:
             done()
             return
-        self._leadership.resign(self.now() + timeout_ms / 1000, done)
+        self.leadership.resign(self.now() + timeout_ms / 1000, done)
         self.wake()
 
     def status(self) -> NodeStatus:
@@ -217,7 +193,7 @@ class Engine:
             applied_index=core.applied_index,
             last_log_index=self.journal.last_index,
             first_log_index=self.journal.first_index,
-            snapshot_index=self._snapshots.index,
+            snapshot_index=self.snapshots.index,
             apply_lag_ms=core.age_us() // 1000,
             ready=self._caught_up and self.failed is None and not self._closed and self._disk.well,
             reasons=tuple(self._reasons()),
@@ -230,7 +206,7 @@ class Engine:
     def _reasons(self) -> Iterator[str]:
         if self.failed is not None:
             yield f"stopped: {self.failed}"
-        for part in (self._disk, self._admission):
+        for part in (self._disk, self.admission):
             reason = part.reason()
             if reason is not None:
                 yield reason
@@ -264,11 +240,11 @@ class Engine:
         self._ticked_at = now
         if now < self._drain_until:
             return
-        self._session.expire(now)
-        self._reads.expire(now)
+        self.session.expire(now)
+        self.reads.expire(now)
         self._revision_waiters.expire(now)
-        self._snapshots.tick()
-        self._admission.tick()
+        self.snapshots.tick()
+        self.admission.tick()
         self.wake()
 
     def _step(self) -> None:
@@ -278,7 +254,7 @@ class Engine:
         self._guarded(self._advance)
 
     def _advance(self) -> None:
-        if self._admission.done:
+        if self.admission.done:
             self._take_part()
         self._disk.sync()
 
@@ -292,12 +268,12 @@ class Engine:
             self.core.step_down()
         self._notice_leadership()
         self._hand_over()
-        appended = self._leadership.advance(self)
-        if self.core.role == "leader" and (appended or self.core.commit_index > self._leadership.announced_commit):
-            self._leadership.announced_commit = self.core.commit_index
+        appended = self.leadership.advance(self)
+        if self.core.role == "leader" and (appended or self.core.commit_index > self.leadership.announced_commit):
+            self.leadership.announced_commit = self.core.commit_index
             self.core.broadcast()
         self._start_reads()
-        self._reads.release(self.core.applied_index)
+        self.reads.release(self.core.applied_index)
 
     def _notice_leadership(self) -> None:
         seen = (self.core.term, self.core.leader_id)
@@ -305,22 +281,22 @@ class Engine:
             if seen[1] is not None:
                 log.info("term %d: leader is %s", *seen)
             self._seen = seen
-            self._reads.restart()
+            self.reads.restart()
         if self.core.leader_ready:
-            self._leadership.begin(self.registry.clock_ms, self.now())
+            self.leadership.begin(self.registry.clock_ms, self.now())
 
     def _hand_over(self) -> None:
         """Give the leader what waits here."""
         leader = self.core.leader_id
-        if leader is None or not len(self._session) or self.journal.synced_lsn < self._start_lsn:
+        if leader is None or not len(self.session) or self.journal.synced_lsn < self._start_lsn:
             return  # the incarnation must be on disk before anything is proposed under it, else a restart re-uses it
         if not self.core.hears_leader:
             return  # a link to it may still look alive; what is kept here can be refused as not applied
         if leader == self.node_id:
-            batch = self._session.hand_over((self.core.term, leader, 0))
-            self._leadership.orderer.take(self.node_id, self._session.incarnation, batch)
+            batch = self.session.hand_over((self.core.term, leader, 0))
+            self.leadership.orderer.take(self.node_id, self.session.incarnation, batch)
         elif leader in self._links_up:
-            batch = self._session.hand_over((self.core.term, leader, self._links_up[leader]))
+            batch = self.session.hand_over((self.core.term, leader, self._links_up[leader]))
             while batch:
                 # Small enough that a frame never exceeds its bound, whatever has piled up.
                 part: list[tuple[int, bytes]] = []
@@ -328,23 +304,23 @@ class Engine:
                 while batch and (not part or size + len(batch[0][1]) <= self._bounds.command_bytes_max):
                     part.append(batch.pop(0))
                     size += len(part[-1][1])
-                self.send(leader, Forward(self.core.term, self._session.incarnation, tuple(part)))
+                self.send(leader, Forward(self.core.term, self.session.incarnation, tuple(part)))
 
     def _start_reads(self) -> None:
         core, now, leader = self.core, self.now(), self.core.leader_id
         if core.leader_ready:
-            confirmations = self._leadership.confirmations
-            number = self._reads.start(now)
+            confirmations = self.leadership.confirmations
+            number = self.reads.start(now)
             if number is not None:
-                confirmations.ask(lambda index, number=number: self._reads.on_index(number, index))  # type: ignore[misc]
+                confirmations.ask(lambda index, number=number: self.reads.on_index(number, index))  # type: ignore[misc]
             probes = confirmations.ask_again(now)
             probe = confirmations.start(core.commit_index, now)
             for asked in probes if probe is None else (*probes, probe):
                 for peer in core.peers():
                     self.send(peer, ReadProbe(core.term, asked))
         elif core.role == "follower" and leader in self._links_up:
-            rounds = self._reads.ask_again(now)
-            number = self._reads.start(now)
+            rounds = self.reads.ask_again(now)
+            number = self.reads.start(now)
             for asked in rounds if number is None else (*rounds, number):
                 self.send(leader, ReadIndexRequest(core.term, asked))
 
@@ -384,97 +360,25 @@ class Engine:
         self._links_up[peer] = self._generation
         self._guarded(lambda: self.core.on_connected(peer))
         if peer == self.core.leader_id:
-            self._reads.restart()
+            self.reads.restart()
         self.wake()
 
     def on_disconnected(self, peer: str) -> None:
         self._links_up.pop(peer, None)
         self._guarded(lambda: self.core.on_disconnected(peer))
-        self._snapshots.on_disconnected(peer)
+        self.snapshots.on_disconnected(peer)
 
     def on_message(self, peer: str, message: Message) -> None:
         if self._closed or self.failed is not None:
             return
-        self._guarded(lambda: self._receive(peer, message))
+        self._guarded(lambda: self.receive(peer, message))
         self.wake()
 
-    def _receive(self, peer: str, message: Message) -> None:
-        core = self.core
-        if not self._admission.done and not isinstance(message, BEFORE_ADMISSION):
-            return
-        match message:
-            case AppendEntries():
-                core.on_append_entries(peer, message)
-            case AppendReply():
-                core.on_append_reply(peer, message)
-            case Forward():
-                if message.term == core.term and core.role == "leader":
-                    self._leadership.orderer.take(peer, message.incarnation, message.proposals)
-            case ReadProbe():
-                if message.term == core.term:
-                    self.send(peer, ReadProbeReply(message.term, message.round))
-            case ReadProbeReply():
-                if message.term == core.term and core.role == "leader":
-                    core.heard(peer)
-                    self._leadership.confirmations.on_answer(peer, message.round)
-            case ReadIndexRequest():
-                if message.term == core.term and core.role == "leader":
-                    self._leadership.confirmations.ask(lambda index: self._answer_read(peer, message, index))
-            case ReadIndexReply():
-                if message.term == core.term:
-                    self._reads.on_index(message.round, message.index)
-            case Heartbeat():
-                core.on_heartbeat(peer, message)
-            case SnapshotChunk() if not self._admission.done:
-                if message.term >= core.term and message.index >= (self._admission.rejoin_from or message.index + 1):
-                    core.adopt_term(message.term, peer)
-                    self._snapshots.on_chunk(peer, message)
-            case SnapshotChunk():
-                core.on_leader_contact(peer, message.term)
-                if message.term == core.term:
-                    self._snapshots.on_chunk(peer, message)
-            case Introduction():
-                self._admission.on_introduction(peer, message, self._confirm_rejoin)
-            case IntroductionReply():
-                self._admission.on_reply(peer, message)
-            case RejoinIndex():
-                self._admission.on_rejoin_index(message)
-            case SnapshotReply():
-                if message.term == core.term and core.role == "leader":
-                    core.heard(peer)
-                    self._snapshots.on_reply(peer, message)
-            case PreVoteRequest():
-                core.on_prevote_request(peer, message)
-            case PreVoteGranted():
-                core.on_prevote_granted(peer, message)
-            case VoteRequest():
-                core.on_vote_request(peer, message)
-            case VoteGranted():
-                core.on_vote_granted(peer, message)
-            case TimeoutNow():
-                core.on_timeout_now(peer, message.term)
-            case TermHint():
-                core.on_term_hint(message.term)
-
-    def _answer_read(self, peer: str, request: ReadIndexRequest, index: int) -> None:
-        if request.term == self.core.term:
-            self.send(peer, ReadIndexReply(request.term, request.round, index))
-
-    def _confirm_rejoin(self, peer: str) -> None:
-        """As leader: ``peer`` lost its data. It does not answer probes, so who confirms this leader are others."""
-        if self.core.leader_ready and not self._snapshots.serving_rejoin(peer):
-            term = self.core.term
-            self.core.forget_match(peer)
-            self._leadership.confirmations.ask(lambda index: self._send_state(peer, term, index))
-
-    def _send_state(self, peer: str, term: int, index: int) -> None:
-        # A snapshot that the core began to send is not enough: the peer takes none before it knows the index.
-        if term == self.core.term and not self._snapshots.serving_rejoin(peer):
-            self.send(peer, RejoinIndex(term, index))
-            self._snapshots.feed_from(peer, index)
+    def receive(self, peer: str, message: Message) -> None:
+        inbox.receive(self, peer, message)
 
     def on_snapshot_installed(self, index: int) -> None:
-        self._admission.on_snapshot_installed(index)
+        self.admission.on_snapshot_installed(index)
 
     # -- CoreHost ----------------------------------------------------------------------------------------------------
 
@@ -494,7 +398,7 @@ class Engine:
         if payload:
             entry = decode_entry(payload)
             outcomes = self.registry.apply(index, entry)
-            session = self._session
+            session = self.session
             for proposal, outcome in zip(entry.proposals, outcomes, strict=True):
                 if (
                     outcome is not None
@@ -504,7 +408,7 @@ class Engine:
                     session.resolve(proposal.seq, outcome)
                     if isinstance(outcome, Refused) and outcome.reason == "superseded":
                         self._renew_session()
-        self._leadership.on_applied(index, self.now())
+        self.leadership.on_applied(index, self.now())
         self._revision_waiters.release(self.registry.revision)
         for listener in self._listeners:
             listener(index)
@@ -513,17 +417,17 @@ class Engine:
         return self._disk.well
 
     def needs_snapshot(self, peer: str) -> None:
-        self._snapshots.feed(peer)
+        self.snapshots.feed(peer)
 
     def feeding_snapshot(self, peer: str) -> bool:
-        return self._snapshots.feeding(peer)
+        return self.snapshots.feeding(peer)
 
     def on_role(self, role: Role) -> None:
         """Leadership begins or ends: what belonged to the last one is void."""
         log.info("term %d: this node is now %s", self.core.term, role)
-        self._leadership.end()
-        self._leadership = Leadership(len(self.core.peers()) + 1, self._timing, self._bounds)
-        self._snapshots.stop_feeding()
+        self.leadership.end()
+        self.leadership = Leadership(len(self.core.peers()) + 1, self._timing, self._bounds)
+        self.snapshots.stop_feeding()
 
     # -- applied state -----------------------------------------------------------------------------------------------
 
@@ -531,9 +435,9 @@ class Engine:
         """A snapshot takes the place of the applied state."""
         self.registry = registry
         session = registry.session(self.node_id)
-        if session is not None and session.incarnation == self._session.incarnation:
-            self._session.resolve_skipped(session.seq)
-        elif session is not None and session.incarnation > self._session.incarnation:
+        if session is not None and session.incarnation == self.session.incarnation:
+            self.session.resolve_skipped(session.seq)
+        elif session is not None and session.incarnation > self.session.incarnation:
             self._renew_session()
         self._revision_waiters.release(self.registry.revision)
         for listener in self._listeners:
@@ -543,9 +447,9 @@ class Engine:
         """The log knows a later start of this member than this one: its data was replaced, and its wall clock is behind
         the one that numbered the earlier starts. Every write of this node would be refused for ever."""
         applied = self.registry.session(self.node_id)
-        self._session.fail_all("this member's session was replaced")
+        self.session.fail_all("this member's session was replaced")
         self.journal.number_start(self.journal.incarnation + 1 if applied is None else applied.incarnation + 1)
-        self._session = Session(self.node_id, self.journal.incarnation, self._bounds)
+        self.session = Session(self.node_id, self.journal.incarnation, self._bounds)
         self._start_lsn = self.journal.lsn
 
     def _on_caught_up(self, error: Exception | None) -> None:

@@ -36,7 +36,7 @@ _ORDERS: Mapping[str, Callable[[float, float], bool]] = {
 
 
 def _receiving(engine: ObservedEngine) -> bool:
-    receiver = engine._snapshots._store._receiver
+    receiver = engine.snapshots._store._receiver
     return receiver is not None and receiver.next_offset > 0
 
 
@@ -51,13 +51,13 @@ FIELDS: Mapping[str, Callable[[ObservedEngine], Scalar]] = {
     "last": lambda engine: engine.journal.last_index,
     "synced": lambda engine: engine.journal.synced_index,
     "syncing": lambda engine: engine.journal.syncing,
-    "snapshot": lambda engine: engine._snapshots.index,
-    "writing": lambda engine: engine._snapshots._store.writing,
+    "snapshot": lambda engine: engine.snapshots.index,
+    "writing": lambda engine: engine.snapshots._store.writing,
     "receiving": _receiving,
-    "installing": lambda engine: engine._snapshots._installing is not None,
-    "feeding": lambda engine: bool(engine._snapshots._feeds),
-    "waiting": lambda engine: len(engine._session),
-    "admitted": lambda engine: engine._admission.done,
+    "installing": lambda engine: engine.snapshots._installing is not None,
+    "feeding": lambda engine: bool(engine.snapshots._feeds),
+    "waiting": lambda engine: len(engine.session),
+    "admitted": lambda engine: engine.admission.done,
 }
 MACHINE_FIELDS: Mapping[str, Callable[[Machine], Scalar]] = {
     "running": lambda machine: machine.running,
