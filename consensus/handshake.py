@@ -122,6 +122,11 @@ class ListenerHandshake:
         self._transcript = b""
         self._dialer = ""
 
+    @property
+    def introduced(self) -> bool:
+        """A hello that fits this node has come, and was answered with a challenge."""
+        return bool(self._transcript)
+
     def receive(self, data: bytes) -> bytes:
         """What to send back, maybe nothing yet. Raises ``HandshakeRefused``."""
         self._received += data

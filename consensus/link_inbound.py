@@ -54,6 +54,11 @@ class InboundConnection(asyncio.BufferedProtocol):
         self._swept_frames = 0
         self._swept_at: float | None = None
 
+    @property
+    def introduced(self) -> bool:
+        """It has said who it is, and that fits this cluster. Not proven yet: recordings can say it too."""
+        return self._handshake.introduced
+
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

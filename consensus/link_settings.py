@@ -15,7 +15,7 @@ class LinkSettings:
     handshake_s: float = 3.0
     """Time for the other end to prove itself, on either side."""
     unauthenticated_max: int = 64
-    """Inbound connections that have not proven themselves yet; further ones are closed at once."""
+    """Inbound connections that have not proven themselves yet; beyond them the oldest is closed for the new one."""
     queued_bytes_max: int = 32 * 1024 * 1024
     """Per peer. A link that holds more unsent bytes is closed: the engine resends what the peer lacks."""
     stall_s: float = 5.0

@@ -64,7 +64,8 @@ class TcpLinks:
         self._links: dict[str, PeerLink] = {}
         self._inbound: dict[str, InboundConnection] = {}
         self._accepted: set[InboundConnection] = set()
-        self._unproven: set[InboundConnection] = set()
+        self._unproven: dict[InboundConnection, None] = {}
+        """In the order of their arrival."""
         self._accepted_gone = asyncio.Event()
         self._once_up: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -170,14 +171,25 @@ class TcpLinks:
 
     # What the connections ask: link_inbound.InboundOwner
 
-    def _new_inbound(self, address: str) -> InboundConnection | None:
+    def _new_inbound(self, address: str) -> InboundConnection:
         if len(self._unproven) >= self.settings.unauthenticated_max:
-            self._refused("", "too_many", address, f"{len(self._unproven)} connections are proving themselves already")
-            return None
+            self._make_room()
         connection = InboundConnection(self, address, self._loop)
         self._accepted.add(connection)
-        self._unproven.add(connection)
+        self._unproven[connection] = None
         return connection
+
+    def _make_room(self) -> None:
+        """Close the unproven connection that has waited longest, first one that has not even said who it is.
+
+        Refusing the new one instead would let strangers who say nothing, and come back, keep every member out: theirs
+        are all the places, and a member's dial is one of thousands for the next one that becomes free.
+        """
+        waiting = self._unproven
+        oldest = next((one for one in waiting if not one.introduced), None) or next(iter(waiting))
+        self._refused("", "too_many", oldest.address, f"{len(waiting)} connections are proving themselves")
+        oldest.close()
+        waiting.pop(oldest, None)
 
     def _never_joined(self, connection: asyncio.BaseProtocol) -> None:
         assert isinstance(connection, InboundConnection)
@@ -188,7 +200,7 @@ class TcpLinks:
 
     def authenticated(self, connection: InboundConnection, peer: str) -> None:
         self.counters.accepted += 1
-        self._unproven.discard(connection)
+        self._unproven.pop(connection, None)
         older = self._inbound.get(peer)
         if older is not None:
             # What still waits on it was sent before what comes now: delivering it later would turn the order round.
@@ -205,7 +217,7 @@ class TcpLinks:
         self._paced_log.warn((peer, reason), f"closed connection from {peer or 'unproven'} {address}: {text}")
 
     def gone(self, connection: InboundConnection) -> None:
-        self._unproven.discard(connection)
+        self._unproven.pop(connection, None)
         if self._inbound.get(connection.peer) is connection:
             del self._inbound[connection.peer]
         self._accepted.discard(connection)

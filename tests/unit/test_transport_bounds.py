@@ -9,7 +9,7 @@ import pytest
 
 from artemis.consensus import link_outbound, wire
 from artemis.consensus.frames import FrameWriter
-from artemis.consensus.handshake import Identity, ListenerHandshake
+from artemis.consensus.handshake import NONCE_BYTES, DialerHandshake, Identity, ListenerHandshake
 from artemis.consensus.link_settings import LinkSettings
 from artemis.consensus.transport import fresh_nonce
 from tests.support.links import (
@@ -139,21 +139,48 @@ def test_a_listener_that_does_not_answer_in_time_is_given_up(run: Run) -> None:
     run(scenario)
 
 
-def test_too_many_unproven_connections_are_closed_at_once_and_make_room_when_they_go(run: Run) -> None:
+def test_of_too_many_unproven_connections_the_oldest_gives_way(run: Run) -> None:
     settings = LinkSettings(unauthenticated_max=4, handshake_s=60.0)
 
     async def scenario() -> None:
         async with Nodes("n1", "n2", started=("n1",)) as nodes:
             await nodes.stop("n1")
             await nodes.start("n1", settings=settings)
-            idle = [await asyncio.open_connection(*nodes.members["n1"]) for _ in range(4)]
-            for _ in range(3):
-                assert await closed_by_peer(*await asyncio.open_connection(*nodes.members["n1"])) == b""
-            assert nodes.links["n1"].counters.refused == {"too_many": 3}
-            for _, writer in idle:
-                writer.transport.abort()
+            counters = nodes.links["n1"].counters
+            idle = [await asyncio.open_connection(*nodes.members["n1"]) for _ in range(7)]
+            for reader, writer in idle[:3]:
+                assert await closed_by_peer(reader, writer) == b""
+            assert counters.refused == {"too_many": 3}
+            # All places are taken by strangers that never leave by themselves: a member gets in all the same.
             await nodes.start("n2")
-            await nodes.all_up()
+            await eventually(lambda: nodes.links["n2"].connected("n1"))
+            assert counters.refused == {"too_many": 4}
+            for _, writer in idle[3:]:
+                writer.transport.abort()
+
+    run(scenario)
+
+
+def test_a_connection_that_said_who_it_is_outlasts_silent_ones(run: Run) -> None:
+    settings = LinkSettings(unauthenticated_max=2, handshake_s=60.0)
+
+    async def scenario() -> None:
+        async with Nodes("n1", "n2", started=("n1",), secret=SECRET) as nodes:
+            await nodes.stop("n1")
+            await nodes.start("n1", settings=settings)
+            who = Identity(node_id="n2", cluster="test", members=nodes.members, secret=nodes.secret)
+            dialer = DialerHandshake(who, "n1", fresh_nonce())
+            reader, writer = await asyncio.open_connection(*nodes.members["n1"])
+            writer.write(dialer.hello())
+            challenge = await reader.readexactly(1 + NONCE_BYTES)
+            silent = [await asyncio.open_connection(*nodes.members["n1"]) for _ in range(3)]
+            for each in silent[:2]:
+                assert await closed_by_peer(*each) == b""
+            writer.write(dialer.receive(challenge))
+            dialer.receive(await reader.readexactly(33))
+            assert dialer.done
+            for _, each_writer in (*silent[2:], (reader, writer)):
+                each_writer.transport.abort()
 
     run(scenario)
 
