@@ -22,6 +22,7 @@ from artemis.api.app import create_app
 from artemis.api.config import Config
 from artemis.api.config_checks import http_settings, read_secret
 from artemis.api.config_kinds import Address
+from artemis.api.link_metrics import LinkMetrics
 from artemis.api.serve import EXIT_FATAL, Parts, StartError, serve
 from artemis.api.stalls import StallMetrics
 from artemis.consensus.node import Node, NodeConfig
@@ -106,6 +107,7 @@ def _parts(config: Config, http_socket: socket.socket, node_config: NodeConfig) 
 
     def make_app(node: Node) -> ASGIApp:
         logger.info("node %s has its data and serves %s", config.node_id, config.advertise)
+        metrics.register(LinkMetrics(node.link_counters))
         return create_app(node, settings, now_ms=_now_ms, metrics=metrics)
 
     def on_stall(seconds: float) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from artemis.commands import Announce, Command, RequestId
 from artemis.consensus.disk import FileDisk, ThreadDiskQueue
 from artemis.consensus.engine import Engine
+from artemis.consensus.link_settings import LinkCounters
 from artemis.consensus.ports import World
 from artemis.consensus.status import NodeStatus
 from artemis.consensus.timing import Bounds, Timing
@@ -164,6 +165,11 @@ class Node:
 
     def on_applied(self, listener: Callable[[int], None]) -> None:
         self._engine.on_applied(listener)
+
+    @property
+    def link_counters(self) -> LinkCounters:
+        """What the links carried and refused since the start."""
+        return self._links.counters
 
     # -- membership --------------------------------------------------------------------------------------------------
 
