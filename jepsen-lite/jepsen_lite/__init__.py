@@ -14,6 +14,8 @@
     powercut   power cuts of all nodes under load
     strace     a running process's system calls
     promises   the verdict on them: was it on disk before it was promised
+    strangers  an attack on the Raft ports
+    metrics    single values of a node's /metrics
     load       writes for the instruments above
     checker    the verdict: a pure function of a history
     run        one run from start to verdict

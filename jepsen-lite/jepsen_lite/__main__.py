@@ -1,4 +1,4 @@
-"""``python -m jepsen_lite run | check | powercut | fsync-audit``. Exit code: 0 valid, 1 invalid, 2 inconclusive."""
+"""``python -m jepsen_lite COMMAND``. Exit code: 0 valid, 1 invalid, 2 inconclusive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from jepsen_lite.checker import EXIT_CODES, check
 from jepsen_lite.cluster import Cluster, ClusterError
-from jepsen_lite.commands import STORE, fsync_audit_command, powercut_command
+from jepsen_lite.commands import STORE, fsync_audit_command, powercut_command, strangers_command
 from jepsen_lite.history import load
 from jepsen_lite.report import summary
 from jepsen_lite.run import Settings, run
@@ -70,6 +70,7 @@ def check_command(directory: Path) -> None:
 
 main.add_command(powercut_command)
 main.add_command(fsync_audit_command)
+main.add_command(strangers_command)
 
 if __name__ == "__main__":
     main()

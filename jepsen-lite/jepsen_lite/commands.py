@@ -17,6 +17,7 @@ from jepsen_lite.cluster import Cluster, ClusterError
 from jepsen_lite.fsync_audit import fsync_audit
 from jepsen_lite.images import ImageError, enter_namespace, obstacle
 from jepsen_lite.powercut import ImageCluster, powercut
+from jepsen_lite.strangers import SecretCluster, strangers
 
 STORE = Path(__file__).resolve().parent.parent / "store"
 store_option = click.option(
@@ -73,6 +74,26 @@ def fsync_audit_command(seconds: float, program: str, store: Path) -> None:
         shutil.rmtree(directory)
     else:
         print(f"traces in {directory}")
+    finish(result, text)
+
+
+@click.command("strangers")
+@click.option("--time", "seconds", type=click.FloatRange(3), default=60.0, show_default=True, help="Seconds of attack.")
+@click.option("--seed", type=int, default=None, help="Repeats what each stranger draws.  [default: drawn]")
+@store_option
+def strangers_command(seconds: float, seed: int | None, store: Path) -> None:
+    """Strangers on the Raft ports: garbage, recorded handshakes, slow bytes, floods; the cluster must not notice."""
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    directory = new_directory(store, f"strangers-{seed}")
+    print(f"seed {seed}, logs in {directory}", flush=True)
+    try:
+        cluster = SecretCluster(directory)
+        with cluster:
+            result, text = strangers(cluster, seconds, seed)
+    except ClusterError as exc:
+        finish("inconclusive", f"the cluster did not come up: {exc}")
+    if result == "valid":
+        shutil.rmtree(directory)
     finish(result, text)
 
 
