@@ -22,8 +22,8 @@ from pysyncobj.node import Node
 
 from artemis.consensus import appendcheck, seams
 from artemis.consensus.appendcheck import Reply, SafetyViolation, Verdict
-from artemis.consensus.flow import SendWindows
-from artemis.consensus.freshness import Freshness, TimeProof
+from artemis.consensus.flow import AppendSender, SendWindows
+from artemis.consensus.freshness import Freshness
 from artemis.consensus.journal import Journal
 from artemis.consensus.prevote import PreVote
 from artemis.consensus.status import Role
@@ -90,6 +90,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._timing = timing
         self._freshness = freshness
         self._windows = SendWindows(bounds.append_window_bytes)
+        self._sender = AppendSender(host, journal, freshness, self._windows, timing.heartbeat_ms)
         self._nodes = {member: Node(member) for member in members if member != node_id}
         self._quorum = len(members) // 2 + 1
         self._prevote = PreVote(self, host, timing)
@@ -101,7 +102,6 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._silent = False  # the reply in the making is not wanted
         self._transfer = False  # the leader asked this node to campaign
         self._held_acks: dict[str, int] = {}
-        self._heartbeat_sent_at: dict[str, float] = {}
         gate = seams.Gate()
         conf = SyncObjConf(
             autoTick=False,
@@ -408,7 +408,15 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             case "append_entries" if "serialized" in message:
                 self._host.needs_snapshot(peer)
             case "append_entries":
-                self._send_append(peer, message)
+                # Heartbeats ask for answers; one to each commit index would double the messages of a lone write.
+                self._sender.send(
+                    peer,
+                    message["term"],
+                    message["commit_index"],
+                    (message["prevLogIdx"], message["prevLogTerm"]),
+                    tuple(message["entries"]),
+                    quiet=self._announcing and not message["entries"],
+                )
             case "next_node_idx" if self._silent:
                 pass
             case "next_node_idx":
@@ -424,51 +432,6 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
                 self._host.send_when_durable(peer, VoteGranted(message["term"]))
             case other:
                 raise SafetyViolation(f"the core wants to send {other!r}, which has no place in this protocol")
-
-    def _send_append(self, peer: str, message: dict[str, Any]) -> None:
-        if self._host.feeding_snapshot(peer):
-            self._send_heartbeat(peer)
-            return
-        entries: list[tuple[bytes, int, int]] = message["entries"]
-        if entries:
-            size = sum(len(entry[0]) for entry in entries)
-            if not self._windows.admit(peer, entries[0][1], entries[-1][1], size):
-                self._ask_where(peer)
-                return
-        append = AppendEntries(
-            message["term"],
-            message["commit_index"],
-            message["prevLogIdx"],
-            message["prevLogTerm"],
-            tuple(entries),
-            self._leader_proof(peer),
-            # Heartbeats ask for answers; one to each commit index would double the messages of a lone write.
-            quiet=self._announcing and not entries,
-        )
-        self._host.send(peer, append)
-
-    def _leader_proof(self, peer: str) -> TimeProof:
-        now = self._host.now()
-        return self._freshness.proof(peer, now, self._freshness.leader_age_us(now))
-
-    def _send_heartbeat(self, peer: str) -> None:
-        now = self._host.now()
-        if (now - self._heartbeat_sent_at.get(peer, float("-inf"))) * 2000 >= self._timing.heartbeat_ms:
-            self._heartbeat_sent_at[peer] = now
-            self._host.send(peer, Heartbeat(self.term, self._leader_proof(peer)))
-
-    def _ask_where(self, peer: str) -> None:
-        """Instead of a batch that its window holds back: an empty one behind the last that was sent. Its answer opens
-        the window again when the answers it waits for are lost. They are when the follower's link breaks, and this
-        one, the other direction's, does not."""
-        now, asked = self._host.now(), self._windows.last_sent(peer)
-        term = self._journal.term_at(asked)
-        if term is None:
-            self._send_heartbeat(peer)
-        elif (now - self._heartbeat_sent_at.get(peer, float("-inf"))) * 2000 >= self._timing.heartbeat_ms:
-            self._heartbeat_sent_at[peer] = now
-            proof = self._leader_proof(peer)
-            self._host.send(peer, AppendEntries(self.term, self.commit_index, asked, term, (), proof, quiet=False))
 
     def _rewind_closed_windows(self) -> None:
         """Batches that were held back go out later, from where the gap begins."""

@@ -1,8 +1,13 @@
-"""How much of the log is on its way to each follower, and what a closed window holds back."""
+"""What a leader sends to each follower: how much of the log is on its way, and what goes instead when it may not."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Protocol
+
+from artemis.consensus.freshness import Freshness, TimeProof
+from artemis.consensus.journal import Journal
+from artemis.consensus.wire import AppendEntries, Heartbeat, LogEntry, Message
 
 
 class SendWindows:
@@ -51,3 +56,67 @@ class SendWindows:
         self._sent.clear()
         self._sent_bytes.clear()
         self._held_from.clear()
+
+
+class Host(Protocol):
+    def now(self) -> float: ...
+
+    def send(self, peer: str, message: Message) -> None: ...
+
+    def feeding_snapshot(self, peer: str) -> bool: ...
+
+
+class AppendSender:
+    """Sends a follower a batch, or a sign of life in its place while a snapshot or a closed window stands before it."""
+
+    def __init__(
+        self, host: Host, journal: Journal, freshness: Freshness, windows: SendWindows, heartbeat_ms: int
+    ) -> None:
+        self._host = host
+        self._journal = journal
+        self._freshness = freshness
+        self._windows = windows
+        self._pause_seconds = heartbeat_ms / 2000
+        self._sign_sent_at: dict[str, float] = {}
+
+    def send(
+        self,
+        peer: str,
+        term: int,
+        commit_index: int,
+        prev: tuple[int, int],
+        entries: tuple[LogEntry, ...],
+        *,
+        quiet: bool,
+    ) -> None:
+        """``prev``: (index, term) of the entry before ``entries``."""
+        if self._host.feeding_snapshot(peer):
+            self._sign_of_life(peer, Heartbeat(term, self._proof(peer)))
+        elif not entries or self._windows.admit(
+            peer, entries[0][1], entries[-1][1], sum(len(entry[0]) for entry in entries)
+        ):
+            self._host.send(peer, AppendEntries(term, commit_index, *prev, entries, self._proof(peer), quiet))
+        else:
+            self._ask_where(peer, term, commit_index)
+
+    def _ask_where(self, peer: str, term: int, commit_index: int) -> None:
+        """Instead of a batch that its window holds back: an empty one behind the last that was sent. Its answer opens
+        the window again when the answers it waits for are lost. They are when the follower's link breaks, and this
+        one, the other direction's, does not."""
+        asked = self._windows.last_sent(peer)
+        entry_term = self._journal.term_at(asked)
+        if entry_term is None:
+            self._sign_of_life(peer, Heartbeat(term, self._proof(peer)))
+        else:
+            self._sign_of_life(peer, AppendEntries(term, commit_index, asked, entry_term, (), self._proof(peer)))
+
+    def _sign_of_life(self, peer: str, message: Message) -> None:
+        """At most two per heartbeat period: the library asks once for each batch it cannot send."""
+        now = self._host.now()
+        if now - self._sign_sent_at.get(peer, float("-inf")) >= self._pause_seconds:
+            self._sign_sent_at[peer] = now
+            self._host.send(peer, message)
+
+    def _proof(self, peer: str) -> TimeProof:
+        now = self._host.now()
+        return self._freshness.proof(peer, now, self._freshness.leader_age_us(now))
