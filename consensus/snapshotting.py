@@ -88,17 +88,18 @@ class Snapshotting:
             if journal.first_index > 1:
                 raise DataDamaged(
                     f"the journal begins at entry {journal.first_index} and the snapshot before it is missing;"
-                    " restore the snapshot file, or remove the data directory and let the node catch up from the others"
+                    " restore the snapshot file, or replace this member's data (--rejoin)"
                 )
             return
         header, state = self._store.load()
-        if journal.term_at(header.index) != header.term or journal.first_index >= header.index:
+        if journal.first_index >= header.index:
+            raise DataDamaged(
+                f"the journal begins at entry {journal.first_index}, the newest snapshot ends at {header.index}:"
+                " what lies between is missing; restore this member's files, or replace its data (--rejoin)"
+            )
+        if journal.term_at(header.index) != header.term:
             # Killed after the snapshot was installed and before the journal followed: what the journal has is older,
             # or differs from what is committed.
-            if journal.first_index > header.index:
-                raise DataDamaged(
-                    f"the journal begins at entry {journal.first_index}, the newest snapshot ends at {header.index}"
-                )
             journal.reset([header.previous, header.last])
         core.restore(header.index)
         self._host.replace_registry(snapshot.decode(state), header.index)
