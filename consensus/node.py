@@ -107,6 +107,7 @@ class Node:
             for queue in queues:
                 queue.close()
             links.close()
+            disk.unlock()
             raise
         node = cls(engine, links, queues, disk)
         engine.start()
