@@ -106,10 +106,10 @@ def _moments(options: Options, cluster: Cluster) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     if options.writes:
         times = moments.visibility(cluster, options.writes)
-        found[f"{options.writes} writes, ms from the answer until visible on each other node"] = _shown(times)
+        found[f"{options.writes} writes, ms from the answer until visible on each other node"] = shown(times)
     if options.failovers:
         times = moments.failover(cluster, options.failovers)
-        found[f"{options.failovers} kills of the leader, ms until the next acknowledged write"] = _shown(times)
+        found[f"{options.failovers} kills of the leader, ms until the next acknowledged write"] = shown(times)
     return found
 
 
@@ -185,7 +185,8 @@ def _row(workload: Workload, connections: int, seconds: float, sample: Sample) -
     )
 
 
-def _shown(times: moments.Times) -> dict[str, float]:
+def shown(times: moments.Times) -> dict[str, float]:
+    """The values of a moment that the table prints, in ms."""
     return {"p50": times.percentile(50), "p99": times.percentile(99), "worst": times.ms[-1]}
 
 
