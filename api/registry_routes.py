@@ -6,8 +6,8 @@ for leases this node believed in and the log no longer has.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from time import monotonic
 from typing import NamedTuple, TypeVar
 
 from artemis.api.answers import NOT_APPLIED, UNKNOWN, Answer
@@ -146,7 +146,8 @@ class RegistryRoutes:
         A request id is not passed on. Renewing again is harmless, while a remembered answer is not: it would
         acknowledge a renewal that did not restart the lease.
         """
-        started = monotonic()
+        clock = asyncio.get_running_loop().time
+        started = clock()
         find = self._node.registry.find
         lease_ids: list[int] = []
         leased: list[int] = []
@@ -166,7 +167,7 @@ class RegistryRoutes:
             # here and the second one in the log. The key says whether the instance still exists.
             again = [leased[index] for index in outcome.missing_leases]
             command = Renew((), tuple([keys[position] for position in again]))
-            left_ms = max(1, timeout_ms - int((monotonic() - started) * 1000))
+            left_ms = max(1, timeout_ms - int((clock() - started) * 1000))
             try:
                 outcome = await self._propose(command, Renewed, None, left_ms)
             except Unavailable as exc:

@@ -162,7 +162,13 @@ async def _serve_http(parts: Parts[N], app: ASGIApp, stop: _Stop) -> None:
         parts.http_socket.listen(BACKLOG)
     except OSError as exc:
         raise StartError(f"cannot listen for clients: {exc.strerror}") from exc
-    server = _Server(_uvicorn_config(parts, app))
+    config = uvicorn_config(
+        app,
+        connections_max=parts.connections_max,
+        keep_alive_s=parts.keep_alive_s,
+        shutdown_timeout_s=parts.shutdown_timeout_s,
+    )
+    server = _Server(config)
     serving = asyncio.ensure_future(server.serve([parts.http_socket]))
     asked = asyncio.ensure_future(stop.asked.wait())
     await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -173,7 +179,8 @@ async def _serve_http(parts: Parts[N], app: ASGIApp, stop: _Stop) -> None:
     await serving
 
 
-def _uvicorn_config(parts: Parts[N], app: ASGIApp) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, *, connections_max: int, keep_alive_s: int, shutdown_timeout_s: int) -> uvicorn.Config:
+    """How every node's HTTP side is set up; the simulator serves with the same."""
     return uvicorn.Config(
         app,
         loop="none",
@@ -186,7 +193,7 @@ def _uvicorn_config(parts: Parts[N], app: ASGIApp) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
-        limit_concurrency=parts.connections_max,
-        timeout_keep_alive=parts.keep_alive_s,
-        timeout_graceful_shutdown=parts.shutdown_timeout_s,
+        limit_concurrency=connections_max,
+        timeout_keep_alive=keep_alive_s,
+        timeout_graceful_shutdown=shutdown_timeout_s,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import socket
 import time
@@ -11,27 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from artemis.commands import Announce, Command, RequestId
 from artemis.consensus.disk import FileDisk, ThreadDiskQueue
 from artemis.consensus.engine import Engine
+from artemis.consensus.futures import EngineFutures
 from artemis.consensus.link_settings import LinkCounters
 from artemis.consensus.ports import World
-from artemis.consensus.status import NodeStatus
 from artemis.consensus.timing import Bounds, Timing
 from artemis.consensus.transport import TcpLinks
-from artemis.errors import ArtemisError, Unavailable
 from artemis.model import Member
-from artemis.outcomes import Outcome
-from artemis.registry import Registry
-
-log = logging.getLogger("artemis.consensus")
 
 RESIGN_MS = 500
 """How long a leader that is told to stop waits for a successor. Without one the others wait out their election
 timeout, as after a crash."""
-
-ANNOUNCE_SECONDS = 0.2
-"""How often a member looks whether the cluster knows its current address, until it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +42,16 @@ class NodeConfig:
     bounds: Bounds = field(default_factory=Bounds)
 
 
-class Node:
+class Node(EngineFutures):
     """One running member. Implements ``artemis.api.ports.ReplicatedRegistry``."""
 
     def __init__(self, engine: Engine, links: TcpLinks, queues: tuple[ThreadDiskQueue, ...], disk: FileDisk) -> None:
         """Use ``start``."""
-        self._engine = engine
+        super().__init__(engine, asyncio.get_running_loop())
         self._links = links
         self._queues = queues
         self._disk = disk
         self._announcing: asyncio.Task[None] | None = None
-        self._loop = asyncio.get_running_loop()
 
     @classmethod
     async def start(cls, config: NodeConfig, *, on_fatal: Callable[[str], None]) -> Node:
@@ -112,7 +101,7 @@ class Node:
         node = cls(engine, links, queues, disk)
         engine.start()
         await links.start_server()
-        node._announcing = loop.create_task(node._announce(config.member))
+        node._announcing = loop.create_task(node.announce(config.member))
         return node
 
     async def close(self) -> None:
@@ -127,73 +116,7 @@ class Node:
         self._engine.close()
         await self._links.wait_closed()
 
-    # -- ReplicatedRegistry ------------------------------------------------------------------------------------------
-
-    @property
-    def registry(self) -> Registry:
-        return self._engine.registry
-
-    def propose(
-        self, command: Command, *, request: RequestId | None = None, timeout_ms: int
-    ) -> asyncio.Future[Outcome]:
-        """See ``artemis.api.ports.ReplicatedRegistry.propose``."""
-        future: asyncio.Future[Outcome] = self._loop.create_future()
-
-        def resolve(result: Outcome | ArtemisError) -> None:
-            # A caller that went away has cancelled its future; the proposal goes on without it.
-            if future.done():
-                return
-            if isinstance(result, ArtemisError):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
-
-        self._engine.propose(command, request, timeout_ms, resolve)
-        return future
-
-    def barrier(self, *, timeout_ms: int) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._engine.barrier(timeout_ms, _completion(future))
-        return future
-
-    def applied(self, revision: int, *, timeout_ms: int) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._engine.applied(revision, timeout_ms, _completion(future))
-        return future
-
-    def status(self) -> NodeStatus:
-        return self._engine.status()
-
-    def on_applied(self, listener: Callable[[int], None]) -> None:
-        self._engine.on_applied(listener)
-
     @property
     def link_counters(self) -> LinkCounters:
         """What the links carried and refused since the start."""
         return self._links.counters
-
-    # -- membership --------------------------------------------------------------------------------------------------
-
-    async def _announce(self, member: Member) -> None:
-        """Tell the cluster where this node's HTTP side is, once it can see that the cluster does not know."""
-        while True:
-            if self.status().ready:
-                if self.registry.members.get(member.node_id) == member:
-                    return
-                try:
-                    await self.propose(Announce(member), timeout_ms=2000)
-                except Unavailable as exc:
-                    log.debug("not announced yet: %s", exc)
-            await asyncio.sleep(ANNOUNCE_SECONDS)
-
-
-def _completion(future: asyncio.Future[None]) -> Callable[[ArtemisError | None], None]:
-    def done(error: ArtemisError | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
-
-    return done
