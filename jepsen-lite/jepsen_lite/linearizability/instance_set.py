@@ -36,8 +36,8 @@ class InstanceSet:
     def compile(self, ops: Sequence[Op]) -> Compiled[int]:
         bits: dict[Hashable, int] = {}
         for elements in (self.initial, *map(_named, ops)):
-            for element in elements:
-                bits.setdefault(element, len(bits))
+            for element in elements.difference(bits):
+                bits[element] = len(bits)
         mask = _Masks(bits)
         adders = self._adders(ops)
         added_once = mask.of(frozenset(element for element in bits if adders[element] == 1))
