@@ -13,6 +13,7 @@ What TCP does, and nothing it does not, so that what a run finds can happen:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -47,6 +48,8 @@ class Network:
         self.settings = settings
         self.rng = world.stream("network")
         self.messages = 0
+        self.on_send: Callable[[str], None] | None = None
+        """Told the sender of each message just before it leaves; may end the process (``Crashed``)."""
         self.lives: dict[str, SimLinks] = {}
         """The links of each member's running process."""
         self._cut: set[tuple[str, str]] = set()
@@ -278,6 +281,8 @@ class SimLinks:
     def send(self, peer: str, message: wire.Message) -> None:
         connection = self._out.get(peer)
         if connection is not None and connection.up and not self._closed:
+            if self._network.on_send is not None:
+                self._network.on_send(self.name)
             connection.push(wire.encode(message))
 
     def connected(self, peer: str) -> bool:

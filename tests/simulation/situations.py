@@ -45,7 +45,8 @@ SITUATIONS = (
     "torn end cut at start",
     "promise lost with the power before it left",
     "power cut while the log is compacted",
-    "node stops on a failed disk",
+    "disk fails and the node gives way",
+    "disk works again and the node comes back",
     # snapshots
     "snapshot installed",
     "snapshot not newer than the state",
@@ -82,6 +83,7 @@ class WatchfulEngine(ObservedEngine):
     _told_in_term = -1
     _dropped_at_lsn = 0
     _rejoined = False
+    _disk_failed = False
 
     def observe(self, watch: Invariants) -> None:
         super().observe(watch)
@@ -213,13 +215,16 @@ class WatchfulEngine(ObservedEngine):
         if self._drain_until != before:
             self._meet("stall noticed, sockets read first")
 
-    def fail(self, reason: str) -> None:
-        if self.failed is None and "cannot be written" in reason:
-            self._meet("node stops on a failed disk")
-        super().fail(reason)
+    def on_disk_failed(self) -> None:
+        self._disk_failed = True
+        self._meet("disk fails and the node gives way")
+        super().on_disk_failed()
 
     def _advance(self) -> None:
         super()._advance()
+        if self._disk_failed and self._disk.well:
+            self._disk_failed = False
+            self._meet("disk works again and the node comes back")
         if self.admission.rejoin_from is not None and not self._rejoined and self.admission.done:
             self._rejoined = True
             self._meet("rejoined with a replaced disk")
