@@ -15,6 +15,7 @@ from tests.simulation.history import History, Operation
 from tests.simulation.invariants import ObservedEngine
 from tests.simulation.lease_owners import SERVICE as LEASED
 from tests.simulation.lease_owners import TTL_MS_MAX, LeaseOwner, LeaseReader
+from tests.simulation.linearizability import contradictions, uncertified
 from tests.simulation.settings import Settings
 from tests.simulation.world import World
 
@@ -115,6 +116,7 @@ class Run:
         self._compare_states()
         self._applied_once()
         found = histories.check(self.history)
+        found += contradictions(self.history) + uncertified(self.history, self.cluster.watch)
         if found:
             self._violate(histories.violations_text(found))
 
