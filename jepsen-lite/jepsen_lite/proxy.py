@@ -41,8 +41,10 @@ class Proxies:
         """The first bytes the dialer sent on each of its first connections."""
         self._listeners = {pair: _bound(port) for pair, port in self.ports.items()}
         self._targets: Mapping[str, int] = {}
-        self._open: dict[Pair, asyncio.Event] = {}
+        self._open = {pair: asyncio.Event() for pair in pairs}
         self._tasks: set[asyncio.Task[None]] = set()
+        for gate in self._open.values():
+            gate.set()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._serve, name="proxies", daemon=True)
@@ -89,9 +91,6 @@ class Proxies:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._open.update({pair: asyncio.Event() for pair in self.ports})
-        for gate in self._open.values():
-            gate.set()
         self._loop.run_until_complete(self._until_stopped())
 
     async def _until_stopped(self) -> None:
@@ -102,8 +101,6 @@ class Proxies:
         await asyncio.gather(*servers, *self._tasks, return_exceptions=True)
 
     async def _accept(self, pair: Pair, listener: socket.socket) -> None:
-        listener.setblocking(False)
-        listener.listen(128)
         while True:
             accepted, _ = await self._loop.sock_accept(listener)
             task = self._loop.create_task(self._forward(pair, accepted))
@@ -153,6 +150,8 @@ def _bound(port: int) -> socket.socket:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((HOST, port))
+    listener.listen(128)
+    listener.setblocking(False)
     return listener
 
 
