@@ -92,10 +92,12 @@ def soak(first: int, real_seconds: float, virtual_seconds: float, jobs: int) -> 
     seed = first
     with ProcessPoolExecutor(jobs, initializer=quiet_worker) as pool:
         running: set[Future[Outcome]] = set()
-        while running or seed == first:
+        while True:
             while len(running) < jobs and (time.monotonic() < deadline or seed == first):
                 running.add(pool.submit(one_seed, seed, virtual_seconds))
                 seed += 1
+            if not running:
+                return
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
