@@ -4,35 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.clients import FOREVER_MS, Answer, register
-from tests.simulation.cluster import Cluster
-from tests.simulation.settings import Settings
-from tests.simulation.world import Violation, World
-
-
-def new_cluster(seed: str, members: int = 3) -> Cluster:
-    return Cluster(World(seed), Settings(members=members))
-
-
-def settle(cluster: Cluster) -> None:
-    assert cluster.world.run_until_true(cluster.settled, within=30), [e.status() for e in cluster.engines()]
-
-
-def write(cluster: Cluster, node: str, name: str, within: float = 6.0) -> bool:
-    """Whether the register was acknowledged."""
-    answers: list[Answer] = []
-    engine = cluster.engine(node)
-    assert engine is not None
-    engine.propose(register("s", (name,), FOREVER_MS), None, 5_000, answers.append)
-    assert cluster.world.run_until_true(lambda: bool(answers), within=within)
-    return not isinstance(answers[0], Exception)
-
-
-def names(cluster: Cluster, node: str) -> set[str]:
-    engine = cluster.engine(node)
-    assert engine is not None
-    view = engine.registry.service("s")
-    return set() if view is None else {record.instance.instance_id for record in view.records}
+from tests.simulation.directed import engine_of, names_on, new_cluster, settle, settled_cluster, write
+from tests.simulation.world import Violation
 
 
 def test_a_cluster_begins_when_all_its_members_run() -> None:
@@ -42,9 +15,7 @@ def test_a_cluster_begins_when_all_its_members_run() -> None:
     cluster.start("n2")
     cluster.world.run_for(20)
     assert cluster.leader() is None
-    engine = cluster.engine("n1")
-    assert engine is not None
-    assert any("waits for n3" in reason for reason in engine.status().reasons)
+    assert any("waits for n3" in reason for reason in engine_of(cluster, "n1").status().reasons)
     cluster.start("n3")
     settle(cluster)
 
@@ -65,9 +36,7 @@ def test_a_founder_that_was_slow_is_admitted_by_the_others() -> None:
 
 
 def test_a_member_whose_data_is_gone_does_not_start() -> None:
-    cluster = new_cluster("gone")
-    cluster.start_all()
-    settle(cluster)
+    cluster = settled_cluster("gone")
     assert write(cluster, "n1", "a")
     cluster.kill("n2")
     cluster.replace_disk("n2")
@@ -78,9 +47,7 @@ def test_a_member_whose_data_is_gone_does_not_start() -> None:
 
 def test_a_restart_does_not_make_a_lost_member_new() -> None:
     """Its second start finds a journal; only an admitted one takes part."""
-    cluster = new_cluster("gone twice")
-    cluster.start_all()
-    settle(cluster)
+    cluster = settled_cluster("gone twice")
     for name in ("n1", "n3"):
         cluster.network.cut("n2", name)
         cluster.network.cut(name, "n2")
@@ -98,9 +65,7 @@ def test_a_restart_does_not_make_a_lost_member_new() -> None:
 
 @pytest.mark.parametrize("members", [3, 5])
 def test_a_rejoining_member_takes_the_state_and_then_takes_part(members: int) -> None:
-    cluster = new_cluster(f"rejoin {members}", members)
-    cluster.start_all()
-    settle(cluster)
+    cluster = settled_cluster(f"rejoin {members}", members)
     for number in range(10):
         assert write(cluster, "n1", f"i{number}")
     cluster.kill("n2")
@@ -108,7 +73,7 @@ def test_a_rejoining_member_takes_the_state_and_then_takes_part(members: int) ->
     cluster.machines["n2"].rejoin = True
     cluster.start("n2")
     settle(cluster)
-    assert names(cluster, "n2") == {f"i{number}" for number in range(10)}
+    assert names_on(cluster, "n2") == {f"i{number}" for number in range(10)}
     # It counts again: with it a majority is left when others stop.
     for name in cluster.members[2 : 2 + members // 2]:
         cluster.kill(name)
@@ -120,9 +85,7 @@ def test_a_rejoining_member_takes_the_state_and_then_takes_part(members: int) ->
 def test_a_rejoining_member_helps_nobody_who_lacks_what_it_acknowledged() -> None:
     """n1 and n2 hold a write that n3 missed; n2's disk is replaced while n1 is down. n2 and n3 are a majority by
     number, and must not elect."""
-    cluster = new_cluster("lost acknowledgement")
-    cluster.start_all()
-    settle(cluster)
+    cluster = settled_cluster("lost acknowledgement")
     cluster.kill("n3")
     assert cluster.world.run_until_true(lambda: write(cluster, "n1", "precious"), within=20)
     cluster.kill("n2")
@@ -135,13 +98,11 @@ def test_a_rejoining_member_helps_nobody_who_lacks_what_it_acknowledged() -> Non
     assert cluster.leader() is None
     cluster.start("n1")
     settle(cluster)
-    assert all(names(cluster, name) == {"precious"} for name in cluster.members)
+    assert all(names_on(cluster, name) == {"precious"} for name in cluster.members)
 
 
 def test_data_of_another_set_of_members_is_refused() -> None:
-    cluster = new_cluster("members")
-    cluster.start_all()
-    settle(cluster)
+    cluster = settled_cluster("members")
     cluster.kill("n2")
     cluster.members = ("n1", "n2")
     cluster.start("n2")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
-from artemis import snapshot
 from artemis.consensus.timing import Bounds
 from artemis.consensus.wire import SnapshotChunk, SnapshotReply
-from tests.simulation.clients import FOREVER_MS, Answer, register
 from tests.simulation.cluster import Cluster
+from tests.simulation.directed import converge, engine_of, followers_of, leader_of, settle, settled_cluster, write
 from tests.simulation.disk import SimDisk
-from tests.simulation.settings import Settings
-from tests.simulation.world import Violation, World
+from tests.simulation.world import Violation
 
 SNAPSHOT_PREFIX = "snapshot-"
 
@@ -19,47 +19,17 @@ SNAPSHOT_PREFIX = "snapshot-"
 @pytest.fixture
 def cluster() -> Cluster:
     """Three nodes that snapshot only when told, keep nothing behind a snapshot, and send it in small pieces."""
-    settings = Settings(bounds=Bounds(snapshot_trailing_entries=0, snapshot_chunk_bytes=200))
-    made = Cluster(World("snapshotting"), settings)
-    made.start_all()
-    settle(made)
-    return made
+    return settled_cluster("snapshotting", bounds=Bounds(snapshot_trailing_entries=0, snapshot_chunk_bytes=200))
 
 
-def converge(cluster: Cluster, instances: int) -> None:
-    """All run, all hold the same bytes."""
-    cluster.calm()
-    settle(cluster)
-    states = {b"".join(snapshot.encode(snapshot.freeze(engine.registry))) for engine in cluster.engines()}
-    assert len(states) == 1
-    assert {engine.registry.instance_count for engine in cluster.engines()} == {instances}
-
-
-def settle(cluster: Cluster) -> None:
-    assert cluster.world.run_until_true(cluster.settled, within=30), [e.status() for e in cluster.engines()]
-
-
-def write(cluster: Cluster, node: str, *names: str) -> None:
-    """One acknowledged register per name, one after the other."""
+def write_all(cluster: Cluster, node: str, names: Iterable[str]) -> None:
     for name in names:
-        answers: list[Answer] = []
-        engine = cluster.engine(node)
-        assert engine is not None
-        engine.propose(register("s", (name,), FOREVER_MS), None, 5_000, answers.append)
-        assert cluster.world.run_until_true(lambda answers=answers: bool(answers), within=6)  # type: ignore[misc]
-        assert not isinstance(answers[0], Exception), answers
-
-
-def leader_and_followers(cluster: Cluster) -> tuple[str, list[str]]:
-    leader = cluster.leader()
-    assert leader is not None
-    return leader, [name for name in cluster.members if name != leader]
+        assert write(cluster, node, name)
 
 
 def compact(cluster: Cluster, node: str) -> None:
     """Snapshot and wait until the log begins behind what was applied before."""
-    engine = cluster.engine(node)
-    assert engine is not None
+    engine = engine_of(cluster, node)
     target = engine.core.applied_index
     cluster.take_snapshot(node)
     assert cluster.world.run_until_true(lambda: engine.journal.first_index >= target - 1, within=5)
@@ -70,24 +40,23 @@ def names(count: int, prefix: str = "i") -> tuple[str, ...]:
 
 
 def test_a_follower_that_was_away_gets_a_snapshot_and_then_the_rest(cluster: Cluster) -> None:
-    leader, (away, _) = leader_and_followers(cluster)
+    leader, away = leader_of(cluster), followers_of(cluster)[0]
     cluster.kill(away)
-    write(cluster, leader, *names(20))
+    write_all(cluster, leader, names(20))
     compact(cluster, leader)
-    write(cluster, leader, *names(5, "late"))
+    write_all(cluster, leader, names(5, "late"))
     cluster.start(away)
-    converge(cluster, instances=25)
-    engine = cluster.engine(away)
-    assert engine is not None
+    converge(cluster, *names(20), *names(5, "late"))
+    engine = engine_of(cluster, away)
     assert engine.status().snapshot_index > 0
 
 
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power cut"])
 def test_a_crash_at_any_disk_operation_of_an_install_is_survived(cluster: Cluster, power: bool) -> None:
     """From the first received chunk to the journal that begins with the snapshot."""
-    leader, (away, _) = leader_and_followers(cluster)
+    leader, away = leader_of(cluster), followers_of(cluster)[0]
     cluster.kill(away)
-    write(cluster, leader, *names(12))
+    write_all(cluster, leader, names(12))
     compact(cluster, leader)
     installed = False
     for operations in range(1, 60):
@@ -98,32 +67,30 @@ def test_a_crash_at_any_disk_operation_of_an_install_is_survived(cluster: Cluste
             installed = True
             break
     assert installed, "the install never ended before the crash"
-    converge(cluster, instances=12)
+    converge(cluster, *names(12))
 
 
 def test_a_link_that_breaks_during_the_transfer_goes_on_where_it_was(cluster: Cluster) -> None:
-    leader, (away, _) = leader_and_followers(cluster)
+    leader, away = leader_of(cluster), followers_of(cluster)[0]
     cluster.kill(away)
-    write(cluster, leader, *names(30))
+    write_all(cluster, leader, names(30))
     compact(cluster, leader)
     cluster.start(away)
-    engine = cluster.engine(leader)
-    assert engine is not None
+    engine = engine_of(cluster, leader)
     for _ in range(5):
         assert cluster.world.run_until_true(lambda: engine.feeding_snapshot(away) or cluster.settled(), within=10)
         cluster.world.run_for(0.01)
         cluster.network.reset(leader, away)
         cluster.network.reset(away, leader)
-    converge(cluster, instances=30)
+    converge(cluster, *names(30))
 
 
 def test_an_older_snapshot_over_a_newer_state_is_answered_and_not_installed(cluster: Cluster) -> None:
     """Hazard E4: it would take back what is applied, and drop entries behind it that were acknowledged."""
-    leader, (follower, _) = leader_and_followers(cluster)
-    write(cluster, leader, *names(3))
+    leader, follower = leader_of(cluster), followers_of(cluster)[0]
+    write_all(cluster, leader, names(3))
     settle(cluster)
-    engine = cluster.engine(follower)
-    assert engine is not None
+    engine = engine_of(cluster, follower)
     sent: list[object] = []
     links = engine._world.links
     links.send = lambda peer, message: sent.append(message)  # type: ignore[method-assign]
@@ -133,13 +100,13 @@ def test_an_older_snapshot_over_a_newer_state_is_answered_and_not_installed(clus
     assert SnapshotReply(engine.core.term, 2, 999) in sent
     assert engine.core.applied_index >= before
     cluster.kill(follower)
-    converge(cluster, instances=3)
+    converge(cluster, *names(3))
 
 
 def test_a_damaged_snapshot_stops_the_start(cluster: Cluster) -> None:
     """Hazard E1: the library logs it and goes on with an empty state."""
-    leader, (follower, _) = leader_and_followers(cluster)
-    write(cluster, leader, *names(3))
+    leader, follower = leader_of(cluster), followers_of(cluster)[0]
+    write_all(cluster, leader, names(3))
     settle(cluster)
     compact(cluster, follower)
     cluster.kill(follower)
@@ -151,8 +118,8 @@ def test_a_damaged_snapshot_stops_the_start(cluster: Cluster) -> None:
 
 
 def test_a_journal_without_its_snapshot_stops_the_start(cluster: Cluster) -> None:
-    leader, (follower, _) = leader_and_followers(cluster)
-    write(cluster, leader, *names(3))
+    leader, follower = leader_of(cluster), followers_of(cluster)[0]
+    write_all(cluster, leader, names(3))
     settle(cluster)
     compact(cluster, follower)
     cluster.kill(follower)

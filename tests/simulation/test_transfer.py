@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from tests.simulation.clients import FOREVER_MS, Answer, register
-from tests.simulation.cluster import Cluster
-from tests.simulation.settings import Settings
-from tests.simulation.world import World
-
-
-def settled_cluster(seed: str) -> Cluster:
-    cluster = Cluster(World(seed), Settings())
-    cluster.start_all()
-    assert cluster.world.run_until_true(cluster.settled, within=30)
-    return cluster
+from tests.simulation.directed import engine_of, followers_of, leader_of, settled_cluster
 
 
 def test_leadership_moves_within_a_heartbeat_and_waiting_writes_go_to_the_successor() -> None:
     cluster = settled_cluster("transfer")
-    leader = cluster.leader()
-    assert leader is not None
-    engine = cluster.engine(leader)
-    assert engine is not None
+    leader = leader_of(cluster)
+    engine = engine_of(cluster, leader)
     resigned: list[float] = []
     answers: list[Answer] = []
     started = cluster.world.now
@@ -37,10 +26,8 @@ def test_leadership_moves_within_a_heartbeat_and_waiting_writes_go_to_the_succes
 
 def test_without_a_complete_follower_the_leader_stays() -> None:
     cluster = settled_cluster("no successor")
-    leader = cluster.leader()
-    assert leader is not None
-    engine = cluster.engine(leader)
-    assert engine is not None
+    leader = leader_of(cluster)
+    engine = engine_of(cluster, leader)
     for name in cluster.members:
         if name != leader:
             cluster.pause(name)
@@ -58,9 +45,7 @@ def test_without_a_complete_follower_the_leader_stays() -> None:
 
 def test_a_follower_has_nothing_to_hand_over() -> None:
     cluster = settled_cluster("follower")
-    follower = next(name for name in cluster.members if name != cluster.leader())
-    engine = cluster.engine(follower)
-    assert engine is not None
+    engine = engine_of(cluster, followers_of(cluster)[0])
     done: list[bool] = []
     engine.resign(500, lambda: done.append(True))
     assert done == [True]
