@@ -12,6 +12,7 @@
     nemesis    kill -9 and SIGSTOP of leader and followers, by a seeded plan
     images     loop-mounted file systems whose files are copied as a power cut leaves them
     powercut   power cuts of all nodes under load
+    diskfaults full and stuck disks
     strace     a running process's system calls
     promises   the verdict on them: was it on disk before it was promised
     strangers  an attack on the Raft ports

@@ -206,13 +206,24 @@ class Cluster:
         self, node: str, method: str, path: str, body: bytes | None = None, timeout_s: float = 1.0
     ) -> tuple[int, Mapping[str, str]] | None:
         """Status and headers of one request on a connection of its own. None when no answer came."""
+        found = self._fetch(node, method, path, body, timeout_s)
+        return None if found is None else found[:2]
+
+    def text(self, node: str, path: str, timeout_s: float = 1.0) -> str:
+        """The body of a GET, whatever its status. Empty when no answer came."""
+        found = self._fetch(node, "GET", path, None, timeout_s)
+        return "" if found is None else found[2].decode(errors="replace")
+
+    def _fetch(
+        self, node: str, method: str, path: str, body: bytes | None, timeout_s: float
+    ) -> tuple[int, Mapping[str, str], bytes] | None:
         connection = http.client.HTTPConnection(HOST, self.addresses[node].http_port, timeout=timeout_s)
         try:
             headers = {"content-type": "application/json", "x-artemis-consistency": "stale"} if body else {}
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
-            answer.read()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}
+            content = answer.read()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, content
         except (OSError, http.client.HTTPException):
             return None
         finally:

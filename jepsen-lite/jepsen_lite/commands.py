@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +15,7 @@ import click
 
 from jepsen_lite.checker import EXIT_CODES, Result
 from jepsen_lite.cluster import Cluster, ClusterError
+from jepsen_lite.diskfaults import diskfaults
 from jepsen_lite.fsync_audit import fsync_audit
 from jepsen_lite.images import ImageError, enter_namespace, obstacle
 from jepsen_lite.powercut import ImageCluster, powercut
@@ -23,7 +25,7 @@ STORE = Path(__file__).resolve().parent.parent / "store"
 store_option = click.option(
     "--store", type=click.Path(path_type=Path), default=STORE, help="Where logs and images are kept meanwhile."
 )
-CANNOT = "cannot cut the power: "
+CANNOT = "cannot mount images: "
 """Begins the line that says why; the kill -9 of all nodes (``run``, tests/cluster) is the tier below."""
 
 
@@ -36,16 +38,9 @@ CANNOT = "cannot cut the power: "
 def powercut_command(rounds: int, seed: int | None, nodes: int, program: str, store: Path) -> None:
     """Cut the power of all nodes under load. Needs root, for loop mounts; changes no mount that others see."""
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    arguments = ["powercut", "--rounds", str(rounds), "--seed", str(seed), "--nodes", str(nodes)]
-    try:
-        enter_namespace("jepsen_lite", [*arguments, "--program", program, "--store", str(store)])
-    except ImageError as exc:
-        finish("inconclusive", f"{CANNOT}{exc}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the teardown runs
-    directory = new_directory(store, f"powercut-{seed}")
-    print(f"seed {seed}, logs in {directory}", flush=True)
-    if reason := obstacle(directory):
-        finish("inconclusive", f"{CANNOT}{reason}")
+    arguments = ["--rounds", str(rounds), "--seed", str(seed), "--nodes", str(nodes), "--program", program]
+    directory = _with_mounts(store, "powercut", arguments, f"powercut-{seed}")
+    print(f"seed {seed}", flush=True)
     command = [sys.executable, "-P", program] if program else None
     try:
         with ImageCluster(directory, size=nodes, command=command) as cluster:
@@ -55,6 +50,35 @@ def powercut_command(rounds: int, seed: int | None, nodes: int, program: str, st
     if verdict.result == "valid":
         shutil.rmtree(directory)
     finish(verdict.result, verdict.text)
+
+
+@click.command("diskfaults")
+@store_option
+def diskfaults_command(store: Path) -> None:
+    """A full and a stuck disk, at the leader and at a follower. Needs root, for loop mounts."""
+    directory = _with_mounts(store, "diskfaults", [], "diskfaults")
+    try:
+        with ImageCluster(directory) as cluster:
+            result, text = diskfaults(cluster)
+    except (ClusterError, ImageError) as exc:
+        finish("inconclusive", f"the cluster did not come up: {exc}")
+    if result == "valid":
+        shutil.rmtree(directory)
+    finish(result, text)
+
+
+def _with_mounts(store: Path, command: str, arguments: Sequence[str], name: str) -> Path:
+    """A directory in which images can be mounted. Ends the command when they cannot."""
+    try:
+        enter_namespace("jepsen_lite", [command, *arguments, "--store", str(store)])
+    except ImageError as exc:
+        finish("inconclusive", f"{CANNOT}{exc}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the teardown runs
+    directory = new_directory(store, name)
+    print(f"logs in {directory}", flush=True)
+    if reason := obstacle(directory):
+        finish("inconclusive", f"{CANNOT}{reason}")
+    return directory
 
 
 @click.command("fsync-audit")

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 IMAGE_BYTES = 96 * 1024 * 1024
-TOOLS = ("mkfs.ext4", "mount", "umount", "unshare", "cp")
+TOOLS = ("mkfs.ext4", "mount", "umount", "unshare", "cp", "fsfreeze")
 MOUNT_OPTIONS = "loop,commit=300,noatime"
 """``commit``: the file system's own periodic sync, every 5 s by default, must not do what the node forgot."""
 COPIES_MAX = 20

@@ -97,7 +97,7 @@ def powercut(cluster: ImageCluster, rounds: int, seed: int, say: Callable[[str],
         except ClusterError as exc:
             # A disk that only lost what was never synced is one that a node must start from.
             return Verdict("invalid", f"round {number}: not up again after the cut: {exc}")
-        wrong = asyncio.run(_differences(cluster, writes))
+        wrong = asyncio.run(differences(cluster, writes))
         if wrong:
             return Verdict("invalid", f"round {number}: {'; '.join(wrong)}")
         say(f"round {number}: {len(writes.acknowledged)} acknowledged in all, every one on every node after the cut")
@@ -114,11 +114,11 @@ async def _load_and_cut(cluster: ImageCluster, writes: Writes, count: int, more_
     return canaries
 
 
-async def _differences(cluster: Cluster, writes: Writes) -> list[str]:
+async def differences(cluster: Cluster, writes: Writes) -> list[str]:
     """What each node lacks of the acknowledged, and has of what never happened."""
     found = []
     for node in cluster.ids:
-        ids = await read_all(cluster, node, SERVICE_ID)
+        ids = await read_all(cluster, node, writes.service)
         if ids is None:
             found.append(f"{node} answered no linearizable read within {READ_S:g} s")
             continue

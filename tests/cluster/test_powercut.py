@@ -1,4 +1,4 @@
-"""Power cuts of all nodes under load, on loop-mounted images. Skipped, with the reason, where none can be mounted."""
+"""Power cuts and failing disks under load, on loop-mounted images. Skipped where none can be mounted."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ SUPPORT = ROOT / "tests" / "support"
 DEADLINE_S = 180.0
 
 
-def powercut(store: Path, rounds: int, program: str = "") -> tuple[int, str]:
-    """Exit code and output of the command. It mounts in a namespace of its own, so it is a process of its own."""
-    command = [sys.executable, "-m", "jepsen_lite", "powercut", "--rounds", str(rounds), "--seed", "20261123"]
+def output_of(store: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of a command that mounts: in a namespace of its own, so in a process of its own."""
     done = subprocess.run(
-        [*command, "--store", str(store), "--program", str(SUPPORT / program) if program else ""],
+        [sys.executable, "-m", "jepsen_lite", *arguments, "--store", str(store)],
         cwd=ROOT / "jepsen-lite",
         capture_output=True,
         text=True,
@@ -34,6 +33,11 @@ def powercut(store: Path, rounds: int, program: str = "") -> tuple[int, str]:
         if line.startswith(CANNOT):
             pytest.skip(line)
     return done.returncode, output
+
+
+def powercut(store: Path, rounds: int, program: str = "") -> tuple[int, str]:
+    replaced = ("--program", str(SUPPORT / program)) if program else ()
+    return output_of(store, "powercut", "--rounds", str(rounds), "--seed", "20261123", *replaced)
 
 
 def mounts_below(directory: Path) -> list[str]:
@@ -57,4 +61,11 @@ def test_a_node_that_does_not_sync_is_found(tmp_path: Path) -> None:
     """The first cut shows it: acknowledged writes are gone, or what is left of the files cannot be started from."""
     code, output = powercut(tmp_path, rounds=1, program="unsynced_node.py")
     assert code == EXIT_CODES["invalid"], output
+    assert mounts_below(tmp_path) == []
+
+
+def test_a_node_with_a_full_or_stuck_disk_gives_way_and_comes_back(tmp_path: Path) -> None:
+    code, output = output_of(tmp_path, "diskfaults")
+    assert code == EXIT_CODES["valid"], output
+    assert output.count("came back by itself") == 4
     assert mounts_below(tmp_path) == []
