@@ -17,7 +17,11 @@ from artemis.consensus.status import Role
 from artemis.consensus.wire import AppendReply, LogEntry, Message, VoteGranted, VoteRequest
 from artemis.model import Compacted
 from artemis.registry import Registry
+from tests.simulation.idle import quiet
 from tests.simulation.world import World
+
+AGE_SLACK_US = 2_000
+"""A turn reads its clock a few times, and a long one moves it on."""
 
 
 @dataclass(slots=True)
@@ -63,6 +67,9 @@ class Invariants:
         self.highest_committed = 0
         self._committed_in: dict[int, int] = {}
         """term -> the highest index that was first applied by a node in that term."""
+        self.age_drift: float | None = None
+        """The most by which clock rates differ from 1; None: ages are not looked at."""
+        self._first_applied_at: dict[int, float] = {}
         self.snapshots_installed = 0
         self.truncations = 0
         self._quorum = len(members) // 2 + 1
@@ -199,6 +206,7 @@ class Invariants:
         elif index > self.highest_committed:
             self.highest_committed = index
             self._committed_in[engine.core.term] = index
+            self._first_applied_at[index] = self.world.now
             self._durable_on_a_quorum(name, index, term)
 
     def applied(self, engine: ObservedEngine, index: int) -> None:
@@ -269,8 +277,20 @@ class Invariants:
             found = engine.journal.term_at(acked_index)
             if found != entry_term and entry_term is not None:
                 self._violate(name, f"acknowledged entry {acked_index} in this term {term} and lacks it (has {found})")
+        if self.age_drift is not None and applied_index < self.highest_committed:
+            self._age(engine, applied_index, self.age_drift)
         for look in self.on_turn:
             look()
+
+    def _age(self, engine: ObservedEngine, applied_index: int, drift: float) -> None:
+        """Its state lacks an entry that was applied elsewhere that long ago, so it must not call itself fresher."""
+        since = self._first_applied_at.get(applied_index + 1)
+        if since is None:
+            return  # the first to apply what followed installed a snapshot over it
+        lacking_us = (self.world.now - since) * 1e6
+        if engine.core.age_us() < lacking_us * (1 - 3 * drift) - AGE_SLACK_US:
+            age_ms = engine.core.age_us() // 1000
+            self._violate(engine.node_id, f"says it is {age_ms} ms old, and lacks an entry for {lacking_us / 1000:.0f}")
 
     def _violate(self, name: str, text: str) -> None:
         self.world.violate(f"{name} {text}")
@@ -304,6 +324,13 @@ class ObservedEngine(Engine):
         super().replace_registry(registry, index)
         if self.observed:
             self.watch.installed(self, index)
+
+    def _tick(self) -> None:
+        if self.observed and not self.watch.on_turn and quiet(self):
+            self._timer = self._world.scheduler.call_later(self._timing.timer_ms / 1000, self._tick)
+            self._ticked_at = self.now()
+        else:
+            super()._tick()
 
     def _advance(self) -> None:
         super()._advance()

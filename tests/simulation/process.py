@@ -29,14 +29,16 @@ class NodeClock:
         self._since = world.now
         self._reads = 0
         self._last = float("-inf")
+        self._read_at = -1.0
         self.rate = rate
 
     def __call__(self) -> float:
         self._reads += 1
-        reading = self._base + (self._world.now - self._since) * self.rate
+        if self._world.now != self._read_at:
+            self._read_at = self._world.now
+            self._last = max(self._last, self._base + (self._read_at - self._since) * self.rate)
         if self._reads > FREE_READS_PER_TURN:
-            reading += (self._reads - FREE_READS_PER_TURN) * READ_SECONDS
-        self._last = max(self._last, reading)
+            self._last += READ_SECONDS
         return self._last
 
     def set_rate(self, rate: float) -> None:
@@ -60,6 +62,8 @@ class Process:
         self.clock = clock
         self.alive = True
         self.paused = False
+        self.resumed_at = float("-inf")
+        """When it was last continued after a pause, in the world's time."""
         self._rng = rng
         self._lateness = lateness
         self._on_crashed = on_crashed
@@ -91,6 +95,7 @@ class Process:
 
     def resume(self) -> None:
         self.paused = False
+        self.resumed_at = self.world.now
         held, timers = self._held, self._held_timers
         self._held, self._held_timers = [], []
         # After SIGCONT some loops look at their timers first, some at their sockets, and at these in any order. (What
