@@ -174,4 +174,4 @@ def test_without_the_guard_a_violation_is_found(
 def test_with_every_guard_the_same_runs_are_clean() -> None:
     """Else the cases above would show nothing but a broken simulator."""
     for _, run, _ in CASES:
-        Run(1, run).run(SECONDS)
+        Run(1, run).run(SECONDS / 3)

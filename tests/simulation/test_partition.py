@@ -29,7 +29,7 @@ SECONDS = st.sampled_from((0.01, 0.3, 1.5))
 """How long after a rule the next one comes. Elections take between 0.5 and 1.5 s."""
 
 SEARCH = settings(
-    max_examples=80,
+    max_examples=50,
     stateful_step_count=30,
     derandomize=True,
     deadline=None,
