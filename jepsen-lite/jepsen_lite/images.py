@@ -95,6 +95,14 @@ class Image:
         if self.mounted_on.is_mount():
             _do("umount", str(self.mounted_on))
 
+    def remove(self) -> None:
+        """Unmount, and delete all files and the directory it was mounted on."""
+        self.unmount()
+        for file in (self.file, self.copy_file, self.file.with_suffix(".other")):
+            file.unlink(missing_ok=True)
+        if self.mounted_on.exists():
+            self.mounted_on.rmdir()
+
     def copy(self) -> None:
         """What the disk has now. Copied until two copies are equal: one taken during a write-back shows no moment."""
         other = self.file.with_suffix(".other")

@@ -64,11 +64,7 @@ class ImageCluster(Cluster):
     def _remove(self) -> None:
         self.close()
         for image in self.images.values():
-            image.unmount()
-            for file in (image.file, image.copy_file):
-                file.unlink(missing_ok=True)
-            if image.mounted_on.exists():
-                image.mounted_on.rmdir()
+            image.remove()
 
 
 @dataclass(frozen=True, slots=True)
