@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal, get_args
 
@@ -71,7 +71,7 @@ def swarm(rng: Random) -> Settings:
     """Draw a run. Every kind of fault exists in half of the runs: a mixture of everything hides what two of them do
     together, because a third one keeps undoing it."""
     snapshot_every = round(log_uniform(rng, 20, 2000))
-    return Settings(
+    drawn = Settings(
         members=rng.choice((3, 3, 3, 5)),
         timing=Timing(timer_ms=rng.choice((20, 40))),
         bounds=Bounds(
@@ -98,6 +98,36 @@ def swarm(rng: Random) -> Settings:
         fault_pause=log_uniform(rng, 0.3, 4.0),
         fault_length=log_uniform(rng, 0.2, 5.0),
     )
+    focus = rng.choice((None, None, None, None, None, None, "snapshots", "stragglers"))
+    if focus == "snapshots":
+        _focus_on_snapshots(drawn, rng)
+    elif focus == "stragglers":
+        _focus_on_stragglers(drawn, rng)
+    return drawn
+
+
+def _focus_on_snapshots(drawn: Settings, rng: Random) -> None:
+    """Snapshots all the time, in many pieces over slow links that break: else hardly one is interrupted."""
+    drawn.bounds = replace(
+        drawn.bounds,
+        snapshot_log_entries=round(log_uniform(rng, 6, 40)),
+        snapshot_trailing_entries=1,
+        snapshot_chunk_bytes=rng.choice((200, 512)),
+    )
+    drawn.network.latency_max = log_uniform(rng, 0.01, 0.08)
+    drawn.clients, drawn.think = 12, 0.08
+    kinds: tuple[FaultKind, ...] = ("isolate", "one-way", "reset", "kill", "power-cut", "kill-in-disk-job", "resign")
+    drawn.faults = tuple(kind for kind in (*kinds, "replace-disk", "slow-disk") if rng.random() < 0.7)
+    drawn.fault_pause, drawn.fault_length = log_uniform(rng, 0.3, 1.5), log_uniform(rng, 0.3, 2.0)
+
+
+def _focus_on_stragglers(drawn: Settings, rng: Random) -> None:
+    """What a dead process or a broken link still delivers, late, to a leader that has not changed meanwhile."""
+    drawn.network.latency_max = log_uniform(rng, 0.002, 0.02)
+    drawn.network.retransmission_max, drawn.network.old_bytes_linger = 1.0, True
+    drawn.clients, drawn.think = 12, 0.05
+    drawn.faults = ("one-way", "one-way", "kill", "reset")
+    drawn.fault_pause, drawn.fault_length = log_uniform(rng, 0.1, 0.6), log_uniform(rng, 0.1, 0.5)
 
 
 def log_uniform(rng: Random, low: float, high: float) -> float:
