@@ -23,7 +23,7 @@ from pysyncobj.node import Node
 from artemis.consensus import appendcheck, seams
 from artemis.consensus.appendcheck import Reply, SafetyViolation, Verdict
 from artemis.consensus.flow import AppendSender, SendWindows
-from artemis.consensus.freshness import Freshness
+from artemis.consensus.freshness import UNKNOWN_US, Freshness
 from artemis.consensus.journal import Journal
 from artemis.consensus.prevote import PreVote
 from artemis.consensus.status import Role
@@ -90,7 +90,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._timing = timing
         self._freshness = freshness
         self._windows = SendWindows(bounds.append_window_bytes)
-        self._sender = AppendSender(host, journal, freshness, self._windows, timing.heartbeat_ms)
+        self._sender = AppendSender(host, journal, freshness, self._vouched_us, self._windows, timing.heartbeat_ms)
         self._nodes = {member: Node(member) for member in members if member != node_id}
         self._quorum = len(members) // 2 + 1
         self._prevote = PreVote(self, host, timing)
@@ -164,9 +164,17 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         return int(self._SyncObj__raftMatchIndex.get(self._nodes[peer], 0))
 
     def age_us(self) -> int:
-        """How old the applied state may be, proven by round trips; ``freshness.UNKNOWN_US`` when nobody vouches."""
+        """How old the applied state may be, proven by round trips; ``freshness.UNKNOWN_US`` when nobody vouches.
+
+        A leader vouches for itself once it is ready. Before, it may lack what earlier leaders committed: one that was
+        restarted and elected stands at its snapshot until its first entry is committed.
+        """
         now = self._host.now()
-        return self._freshness.leader_age_us(now) if self.role == "leader" else self._freshness.follower_age_us(now)
+        return self._vouched_us(now) if self.leader_ready else self._freshness.follower_age_us(now)
+
+    def _vouched_us(self, now: float) -> int:
+        """What a leader says of itself."""
+        return self._freshness.leader_age_us(now) if self.leader_ready else UNKNOWN_US
 
     def last_entry(self) -> tuple[int, int]:
         return self._journal.last_index, self._journal.last_term

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from artemis.consensus.freshness import Freshness, TimeProof
@@ -70,11 +71,19 @@ class AppendSender:
     """Sends a follower a batch, or a sign of life in its place while a snapshot or a closed window stands before it."""
 
     def __init__(
-        self, host: Host, journal: Journal, freshness: Freshness, windows: SendWindows, heartbeat_ms: int
+        self,
+        host: Host,
+        journal: Journal,
+        freshness: Freshness,
+        vouched_us: Callable[[float], int],
+        windows: SendWindows,
+        heartbeat_ms: int,
     ) -> None:
+        """``vouched_us``: at a time, how old the state may be that this leader knows to be committed."""
         self._host = host
         self._journal = journal
         self._freshness = freshness
+        self._vouched_us = vouched_us
         self._windows = windows
         self._pause_seconds = heartbeat_ms / 2000
         self._sign_sent_at: dict[str, float] = {}
@@ -119,4 +128,4 @@ class AppendSender:
 
     def _proof(self, peer: str) -> TimeProof:
         now = self._host.now()
-        return self._freshness.proof(peer, now, self._freshness.leader_age_us(now))
+        return self._freshness.proof(peer, now, self._vouched_us(now))

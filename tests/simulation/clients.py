@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from artemis.commands import Command, Register, Registration, RequestId, Unregister
-from artemis.errors import ArtemisError
+from artemis.errors import ArtemisError, Unavailable
 from artemis.model import Instance, InstanceKey
 from artemis.outcomes import Outcome, Refused, Registered, Renewed, Unregistered
 from artemis.registry import Registry
@@ -71,6 +71,8 @@ class Door:
         waiting[number] = answered
 
         def answer(value: Answer) -> None:
+            if isinstance(value, Unavailable) and str(value).startswith("overtaken"):
+                world.violate(f"{node} answers: {value}. Proposals of one node are ordered as it made them")
             world.after(HOP, partial(self._close, node, number, value))
 
         def arrive() -> None:

@@ -70,6 +70,7 @@ class Run:
             Client(f"c{number}", self.door, self.history, settings.think) for number in range(settings.clients)
         ]
         drift = None if "clock-rate" in settings.faults else settings.clock_drift
+        self.cluster.watch.age_drift = drift
         self.owners = [LeaseOwner(f"owner{number}", self.door, drift) for number in range(settings.lease_owners)]
         self.cluster.watch.on_deleted.extend(owner.on_deleted for owner in self.owners)
         self.lease_reader = LeaseReader(self.door, self.owners, settings.think)
