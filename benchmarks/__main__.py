@@ -1,5 +1,10 @@
-"""``python -m benchmarks`` is ``python -m benchmarks.run``."""
+"""``python -m benchmarks`` is ``benchmarks.run``, with ``commit`` as first argument ``benchmarks.commit``."""
 
-from benchmarks.run import main
+import sys
 
-main()
+from benchmarks import commit, run
+
+if sys.argv[1:2] == ["commit"]:
+    commit.main(sys.argv[2:], prog_name="python -m benchmarks commit")
+else:
+    run.main(prog_name="python -m benchmarks")

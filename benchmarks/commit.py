@@ -1,4 +1,4 @@
-"""``python -m benchmarks.commit``: what one committed proposal costs without HTTP, and how long a failover takes.
+"""``python -m benchmarks commit``: what one committed proposal costs without HTTP, and how long a failover takes.
 
 This process is one of three members: it holds the same ``Node`` that ``artemis-node`` runs, on uvloop and with the same
 interpreter settings; the other two are ``artemis-node`` processes. A measured proposal registers one instance of 1,000
