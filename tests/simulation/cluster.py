@@ -79,6 +79,8 @@ class Cluster:
         """The usual one; faults change the network's."""
         self.watch = Invariants(world, self.members)
         self.machines = {name: Machine(self, name) for name in self.members}
+        self.on_booted: list[Callable[[Machine], None]] = []
+        """Told of each process whose engine runs: what else lives in a node process starts now."""
         self.on_ending: list[Callable[[Machine, bool], None]] = []
         """Told just before a process ends, and whether its machine loses power."""
         self.on_ended: list[Callable[[str], None]] = []
@@ -178,6 +180,8 @@ class Cluster:
         engine.observe(self.watch)
         self.watch.started(engine)
         engine.start()
+        for told in self.on_booted:
+            told(machine)
 
     def _fatal(self, machine: Machine, process: Process, reason: str) -> None:
         if not machine.may_fail or reason.startswith("SafetyViolation"):

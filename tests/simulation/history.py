@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from artemis.commands import Command
+
 Kind = Literal["add", "remove", "read", "stale-read"]
 Outcome = Literal["ok", "fail", "info"]
 
@@ -35,6 +37,8 @@ class Operation:
     """Of a remove: what was not there."""
     node: str = ""
     attempts: int = 0
+    command: Command | None = None
+    """What is ordered for it, if it is not what clients of the engine send."""
 
     def __str__(self) -> str:
         what = ",".join(self.elements)

@@ -62,7 +62,9 @@ def uncertified(history: History, watch: Invariants) -> list[str]:
 
 def _as_write(operation: Operation, named: dict[str, RequestId]) -> Write:
     command: Command
-    if operation.kind == "add":
+    if operation.command is not None:
+        command = operation.command
+    elif operation.kind == "add":
         command = register(operation.service, operation.elements, FOREVER_MS)
     else:
         command = Unregister(tuple(key(operation.service, element) for element in operation.elements))
