@@ -20,7 +20,7 @@ from artemis.consensus import inbox, seams
 from artemis.consensus.admission import Admission, refuse_other_members
 from artemis.consensus.core import RaftCore
 from artemis.consensus.diskwatch import DiskWatch
-from artemis.consensus.freshness import Freshness
+from artemis.consensus.freshness import UNKNOWN_US, Freshness
 from artemis.consensus.journal import Journal
 from artemis.consensus.leadership import Leadership
 from artemis.consensus.ports import TimerHandle, World
@@ -39,6 +39,9 @@ log = logging.getLogger("artemis.consensus")
 
 STALL_SECONDS = 0.2
 """A timer that is late by more means that this process did not run."""
+
+BEHIND_SECONDS = 5
+"""A node whose state may be older is not ready: it hears a leader and yet lags in the log, or hears none."""
 
 DRAIN_SECONDS = 0.05
 """How long it then only listens: what arrived meanwhile is in the sockets. Judging by the clock first would depose a
@@ -214,6 +217,10 @@ class Engine:
             yield "has not yet applied what a current leader says is committed"
         if self.core.leader_id is None or not self.core.hears_leader:
             yield "no leader"
+        age_us = self.core.age_us()
+        if age_us > BEHIND_SECONDS * 1_000_000:
+            age = "of unknown age" if age_us >= UNKNOWN_US else f"up to {age_us // 1000} ms old"
+            yield f"its state is {age}"
 
     def _refuse_if_stopped(self) -> None:
         if self.failed is not None:
