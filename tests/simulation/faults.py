@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import permutations
+from random import Random
 from typing import Protocol
 
 from tests.simulation.actions import Actions
@@ -29,10 +30,15 @@ class Faults(Protocol):
         """No new faults. What is under way ends by itself."""
 
 
-def restart_delays(cluster: Cluster) -> Callable[[], float]:
-    """How long a node that crashed stays away. Most restarts are quick, as a supervisor's are: old messages are then
+def restart_delay(rng: Random) -> float:
+    """How long a node that ended stays away. Most restarts are quick, as a supervisor's are: old messages are then
     still on their way."""
-    return partial(log_uniform, cluster.world.stream("restarts"), 0.002, 2.0)
+    return log_uniform(rng, 0.002, 2.0)
+
+
+def restart_delays(cluster: Cluster) -> Callable[[], float]:
+    """Those after crashes, which no schedule lists: from a stream that a drawn and a listed run use alike."""
+    return partial(restart_delay, cluster.world.stream("restarts"))
 
 
 class Nemesis:
@@ -49,8 +55,7 @@ class Nemesis:
         self._pause = pause
         self._length = length
         self._stopped = False
-        self._restart_delay = restart_delays(cluster)
-        cluster.restart_after = self._restart_delay
+        cluster.restart_after = restart_delays(cluster)
         self._faults: dict[FaultKind, Callable[[], None]] = {
             "isolate": self._isolate,
             "split": self._split,
@@ -163,7 +168,7 @@ class Nemesis:
         self._start_later(victim)
 
     def _start_later(self, name: str) -> None:
-        self._actions.later(self._restart_delay(), "start", node=name)
+        self._actions.later(restart_delay(self._rng), "start", node=name)
 
     def _resign(self) -> None:
         """Half of the time it stays up, else it stops as a service manager stops it."""

@@ -49,6 +49,12 @@ class NodeClock:
     def begin_turn(self) -> None:
         self._reads = 0
 
+    def spun(self) -> float:
+        """Virtual seconds that the readings of this turn went ahead of the world's time."""
+        if self._reads <= FREE_READS_PER_TURN:
+            return 0.0
+        return (self._last - self._base) / self.rate + self._since - self._world.now
+
 
 class Process:
     """Everything of a node runs through ``run``. Has the shape of ``ports.Scheduler``."""
@@ -70,6 +76,8 @@ class Process:
         self._held: list[Callback] = []
         self._held_timers: list[Callback] = []
         self._soon_at = 0.0
+        self._busy = False
+        self._waiting: list[Callback] = []
 
     def run(self, callback: Callback) -> None:
         """Now, or when the process is continued, or never."""
@@ -78,11 +86,27 @@ class Process:
         if self.paused:
             self._held.append(callback)
             return
+        if self._busy:
+            self._waiting.append(callback)
+            return
         self.clock.begin_turn()
         try:
             callback()
         except Crashed:
             self._on_crashed()
+            return
+        spun = self.clock.spun()
+        if spun > 0:
+            # The call took that long. If others began meanwhile, under a clock that stands, what happened before the
+            # call would look as if it had happened after it.
+            self._busy = True
+            self.world.after(spun, self._free)
+
+    def _free(self) -> None:
+        self._busy = False
+        waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            self.run(callback)
 
     def _run_timer(self, callback: Callback) -> None:
         if self.alive and self.paused:
