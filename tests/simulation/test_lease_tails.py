@@ -1,0 +1,134 @@
+"""No lease ends early, and none late, while leaders are killed, paused, cut off or asked to hand over."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from artemis import leases
+from artemis.consensus.timing import Timing
+from artemis.leases import LEASE_STAMP_ERROR_MS
+from tests.simulation.cluster import Cluster
+from tests.simulation.directed import leader_of, settle
+from tests.simulation.lease_tails import Ended, LeaseTails, summary
+from tests.simulation.settings import Settings
+from tests.simulation.world import World
+
+LATE_SECONDS_MAX = 1.0
+"""What is promised for the late tail."""
+
+COMMITS_SECONDS = 0.05
+"""Two commits of the simulated cluster: one in flight when the step is due, and the step."""
+STEP_SECONDS = (Timing().lease_step_ms + Timing().timer_ms) / 1000
+QUIET_SECONDS_MAX = LEASE_STAMP_ERROR_MS / 1000 + STEP_SECONDS + COMMITS_SECONDS
+
+TTLS_MS = (1000, 2000, 4000, 9000)
+
+
+def kill(cluster: Cluster, leader: str) -> None:
+    cluster.kill(leader)
+
+
+def pause(cluster: Cluster, leader: str) -> None:
+    cluster.pause(leader)
+
+
+def cut_off(cluster: Cluster, leader: str) -> None:
+    for other in cluster.members:
+        if other != leader:
+            cluster.network.cut(leader, other)
+            cluster.network.cut(other, leader)
+
+
+def kill_all(cluster: Cluster, _leader: str) -> None:
+    for name in cluster.members:
+        cluster.kill(name)
+
+
+def started(seed: str, *, canary: bool) -> tuple[Cluster, LeaseTails]:
+    """Clocks run at one rate: their drift would be a part of both tails."""
+    cluster = Cluster(World(seed), Settings(clock_drift=0.0))
+    tails = LeaseTails(cluster)
+    cluster.start_all()
+    settle(cluster)
+    if canary:
+        tails.start_canary()
+    return cluster, tails
+
+
+def all_ended(cluster: Cluster, tails: LeaseTails, within: float) -> list[Ended]:
+    cluster.calm()
+    assert cluster.world.run_until_true(lambda: len(tails.ended()) == len(tails.leases), within), "a lease never ended"
+    ended = tails.ended()
+    sys.stdout.write(summary(ended) + "\n")
+    assert min(each.early for each in ended) >= 0, "a lease ended early"
+    return ended
+
+
+def test_on_a_quiet_cluster_a_lease_ends_within_stamp_bound_step_and_commit() -> None:
+    cluster, tails = started("quiet", canary=False)
+    for number in range(20):
+        tails.hold(f"i{number}", TTLS_MS[number % 3], renewals=number % 4)
+        cluster.world.run_for(0.137)
+    late = [each.late for each in all_ended(cluster, tails, within=30)]
+    assert max(late) <= QUIET_SECONDS_MAX
+    assert max(late) > LEASE_STAMP_ERROR_MS / 1000, "the bound is about something"
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds", "changes_at_least"),
+    [
+        (kill, 1.9, 3),
+        (pause, 0.3, 0),
+        (pause, 1.9, 3),
+        (cut_off, 0.3, 0),
+        (cut_off, 1.9, 3),
+        (kill_all, 0.3, 3),
+    ],
+)
+def test_no_lease_ends_early_or_late_whatever_happens_to_leaders(
+    fault: Callable[[Cluster, str], None], seconds: float, changes_at_least: int
+) -> None:
+    """Faults last shorter and longer than an election takes; some leases live through several leaders."""
+    cluster, tails = started(f"{fault.__name__} {seconds}", canary=True)
+    for number in range(7):
+        for ttl_ms in TTLS_MS:
+            tails.hold(f"i{number}-{ttl_ms}", ttl_ms, renewals=number % 4)
+        fault(cluster, leader_of(cluster))
+        cluster.world.run_for(seconds)
+        cluster.calm()
+        cluster.world.run_for(0.4)
+        assert cluster.world.run_until_true(lambda: cluster.agreed_leader() is not None, within=10)
+    ended = all_ended(cluster, tails, within=60)
+    assert max(each.late for each in ended) <= LATE_SECONDS_MAX
+    assert max(each.leader_changes for each in ended) >= changes_at_least, "too little happened"
+
+
+def test_each_change_of_leader_on_a_quiet_cluster_costs_a_step_at_most() -> None:
+    """The new leader goes on from the last committed stamp, so what the old one had not committed is not counted."""
+    cluster, tails = started("quiet changes", canary=False)
+    for ttl_ms in TTLS_MS:
+        tails.hold(f"i{ttl_ms}", ttl_ms, renewals=0)
+    for _ in range(8):
+        cluster.world.run_for(0.9)
+        cluster.resign(leader_of(cluster))
+        cluster.world.run_for(0.2)
+    for each in all_ended(cluster, tails, within=30):
+        assert each.late <= QUIET_SECONDS_MAX + each.leader_changes * (STEP_SECONDS + COMMITS_SECONDS)
+        assert each.leader_changes > 0
+
+
+@pytest.mark.parametrize(("added_ms", "seen"), [(-50, "early"), (1200, "late")])
+def test_the_tails_see_wrong_deadlines(monkeypatch: pytest.MonkeyPatch, added_ms: int, seen: str) -> None:
+    monkeypatch.setattr(leases, "LEASE_STAMP_ERROR_MS", added_ms)
+    cluster, tails = started("wrong", canary=True)
+    for number in range(20):
+        tails.hold(f"i{number}", 1000, renewals=1)
+        cluster.world.run_for(0.037)
+    assert cluster.world.run_until_true(lambda: len(tails.ended()) == len(tails.leases), within=10)
+    if seen == "early":
+        assert min(each.early for each in tails.ended()) < 0
+    else:
+        assert max(each.late for each in tails.ended()) > LATE_SECONDS_MAX
