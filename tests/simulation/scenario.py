@@ -117,9 +117,12 @@ class Run:
         self._compare_states()
         self._applied_once()
         found = histories.check(self.history)
-        found += contradictions(self.history) + uncertified(self.history, self.cluster.watch)
+        found += self._unexplained() + uncertified(self.history, self.cluster.watch)
         if found:
             self._violate(histories.violations_text(found))
+
+    def _unexplained(self) -> list[str]:
+        return contradictions(self.history)
 
     def report(self) -> Report:
         watch = self.cluster.watch
