@@ -127,8 +127,8 @@ def contradictions(heartbeats: list[Heartbeat], operations: list[Operation]) -> 
                 yield f"{heartbeat} does not find {element}, acknowledged by {add}"
 
 
-def drawn(seed: int) -> HttpRun:
+def drawn(seed: int, engine_class: type[ObservedEngine] = ObservedEngine) -> HttpRun:
     """The run that a seed stands for."""
     rng = World(seed).stream("http")
     ways = HttpWays(latency_max=log_uniform(rng, 0.0002, 0.03))
-    return HttpRun(seed, swarm(World(seed).stream("swarm")), ways)
+    return HttpRun(seed, swarm(World(seed).stream("swarm")), ways, engine_class)

@@ -2,6 +2,7 @@
 
 Without ``--seed`` seeds are drawn for as long as ``--minutes`` says. The seed is printed first: with it the same run
 happens again, on any machine. ``--record FILE`` writes the run as a plan, ``--plan FILE`` runs one (``plans``).
+With ``--http`` the clients come over HTTP (``http_scenario``); of such runs there are no plans.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.simulation import plans
+from tests.simulation import http_scenario, plans
 from tests.simulation.plants import planted
 from tests.simulation.scenario import Report, Run
 from tests.simulation.settings import swarm
@@ -26,12 +27,12 @@ def drawn(seed: int) -> Run:
     return Run(seed, swarm(World(seed).stream("swarm")))
 
 
-def simulate(seed: int, seconds: float, *, echo: bool = False) -> Report:
+def simulate(seed: int, seconds: float, *, echo: bool = False, over_http: bool = False) -> Report:
     """Raises ``Violation``, with the last of the trace in its notes."""
-    run = drawn(seed)
+    run = http_scenario.drawn(seed) if over_http else drawn(seed)
     if echo:
         run.world.trace.echo = _print
-    with explained(run, f"--seed {seed} --seconds {seconds:g}"):
+    with explained(run, f"{'--http ' if over_http else ''}--seed {seed} --seconds {seconds:g}"):
         return run.run(seconds)
 
 
@@ -93,7 +94,10 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print every event of interest")
     parser.add_argument("--plan", type=Path, help="run the plan in this file")
     parser.add_argument("--record", type=Path, help="write the run of --seed to this file, as a plan")
+    parser.add_argument("--http", action="store_true", help="clients come over HTTP, and lose answers")
     options = parser.parse_args()
+    if options.http and (options.plan is not None or options.record is not None):
+        parser.error("--http: there are no plans of runs over HTTP")
     if options.plan is not None:
         return _replay(options.plan, echo=options.trace)
     started, virtual, bad, count = time.monotonic(), 0.0, 0, 0
@@ -106,7 +110,7 @@ def main() -> int:
     while True:
         _print(f"seed {seed}")
         try:
-            report = simulate(seed, options.seconds, echo=options.trace)
+            report = simulate(seed, options.seconds, echo=options.trace, over_http=options.http)
             virtual += report.seconds
             _print(f"  {report}")
         except Violation as violation:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from tests.simulation import situations, sweep
+from tests.simulation import http_scenario, situations, sweep
 from tests.simulation.scenario import Run
 from tests.simulation.settings import swarm
 from tests.simulation.world import Violation, World
@@ -42,7 +42,10 @@ class Outcome:
 def one_seed(seed: int, seconds: float) -> Outcome:
     """Run in a worker process."""
     started = time.process_time()
-    run = Run(seed, swarm(World(seed).stream("swarm")), situations.WatchfulEngine)
+    if over_http(seed):
+        run: Run = http_scenario.drawn(seed, situations.WatchfulEngine)
+    else:
+        run = Run(seed, swarm(World(seed).stream("swarm")), situations.WatchfulEngine)
     situations.watch(run)
     violation, summary = None, ""
     try:
@@ -51,6 +54,11 @@ def one_seed(seed: int, seconds: float) -> Outcome:
         violation = str(exc)
     cpu = time.process_time() - started
     return Outcome(seed, run.world.now, cpu, dict(run.nemesis.done), situations.met(run), violation, summary)
+
+
+def over_http(seed: int) -> bool:
+    """One run in four has clients that come over HTTP."""
+    return seed % 4 == 0
 
 
 def quiet_worker() -> None:
@@ -130,9 +138,11 @@ def main() -> int:
         if outcome.violation is not None:
             _print(f"VIOLATION {outcome.violation}")
             replay = f"--seed {outcome.seed} --seconds {options.virtual:g}"
-            _print(f"  replay: python -m tests.simulation.run {replay} --trace")
-            _print(f"  shrink: python -m tests.simulation.run {replay} --record plan.json;")
-            _print("          python -m tests.simulation.shrink plan.json --out small.json")
+            http = "--http " if over_http(outcome.seed) else ""
+            _print(f"  replay: python -m tests.simulation.run {http}{replay} --trace")
+            if not http:
+                _print(f"  shrink: python -m tests.simulation.run {replay} --record plan.json;")
+                _print("          python -m tests.simulation.shrink plan.json --out small.json")
         elif options.verbose:
             _print(f"seed {outcome.seed}: {outcome.summary}")
     elapsed = time.monotonic() - started
