@@ -95,6 +95,10 @@ def measure(options: Options) -> Result:
 async def _commits(cluster: Cluster, options: Options) -> list[Row]:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
+    if options.at == "follower":
+        async with _member(cluster) as node:
+            # Closed as a leader it hands its leadership over, and comes back as a follower.
+            await _take_role(cluster, node, "leader")
     async with _member(cluster) as node:
         await _take_role(cluster, node, options.at)
         rows = []
@@ -133,7 +137,7 @@ async def _member(cluster: Cluster) -> AsyncIterator[Node]:
         member=Member(node_id=DRIVER, url=cluster.addresses[DRIVER].url, region_id=REGION, zone_id=ZONE),
     )
     for other in cluster.ids:
-        if other != DRIVER:
+        if other != DRIVER and cluster.nodes[other].state == "dead":
             cluster.restart(other)
     node = await Node.start(config, on_fatal=_stop)
     try:
