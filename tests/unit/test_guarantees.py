@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from artemis.api.settings import HttpSettings
+from artemis.consensus.engine import BEHIND_SECONDS
 from artemis.consensus.leaseclock import STEP_MAX_MS
 from artemis.consensus.timing import Timing
 from artemis.leases import LEASE_STAMP_ERROR_MS
@@ -125,6 +126,9 @@ def test_numbers_are_those_of_the_code() -> None:
         f"back {limits.changes_max:,} changes",
         f"{limits.change_bytes_max // 2**20} MiB",
         f"{http.request_timeout_ms:,} ms unless",
+        f"older than {BEHIND_SECONDS} s",
+        f"less than {LEASE_STAMP_ERROR_MS} ms",
+        f"beyond {LEASE_STAMP_ERROR_MS} ms",
     ):
         assert words in text
 
