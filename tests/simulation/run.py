@@ -13,6 +13,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tests.simulation import http_scenario, plans
@@ -74,8 +75,12 @@ def _record(seed: int, seconds: float, path: Path) -> int:
     return 1 if violation else 0
 
 
-def _replay(path: Path, *, echo: bool) -> int:
+def _replay(path: Path, *, seed: int | None, record: Path | None, echo: bool) -> int:
     plan = plans.load(path)
+    if seed is not None:
+        plan = replace(plan, seed=seed)
+    if record is not None:
+        record.write_text(plans.dumps(plan))
     _print(f"{path}: {plan.summary()}")
     try:
         _print(f"  {replay(plan, str(path), echo=echo)}")
@@ -92,14 +97,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="virtual seconds with faults [default: 60]")
     parser.add_argument("--minutes", type=float, default=1.0, help="real minutes to draw seeds for [default: 1]")
     parser.add_argument("--trace", action="store_true", help="print every event of interest")
-    parser.add_argument("--plan", type=Path, help="run the plan in this file")
-    parser.add_argument("--record", type=Path, help="write the run of --seed to this file, as a plan")
+    parser.add_argument("--plan", type=Path, help="run the plan in this file, with --seed if that is given")
+    parser.add_argument("--record", type=Path, help="write the run to this file, as a plan")
     parser.add_argument("--http", action="store_true", help="clients come over HTTP, and lose answers")
     options = parser.parse_args()
     if options.http and (options.plan is not None or options.record is not None):
         parser.error("--http: there are no plans of runs over HTTP")
     if options.plan is not None:
-        return _replay(options.plan, echo=options.trace)
+        return _replay(options.plan, seed=options.seed, record=options.record, echo=options.trace)
     started, virtual, bad, count = time.monotonic(), 0.0, 0, 0
     seed = options.seed if options.seed is not None else options.first
     if seed is None:

@@ -115,10 +115,20 @@ def _focus_on_snapshots(drawn: Settings, rng: Random) -> None:
         snapshot_chunk_bytes=rng.choice((200, 512)),
     )
     drawn.network.latency_max = log_uniform(rng, 0.01, 0.08)
+    drawn.network.stall = rng.choice((0.3, 5.0, 5.0))
     drawn.clients, drawn.think = 12, 0.08
-    kinds: tuple[FaultKind, ...] = ("isolate", "one-way", "reset", "kill", "power-cut", "kill-in-disk-job", "resign")
+    kinds: tuple[FaultKind, ...] = (
+        "isolate",
+        "one-way",
+        "one-way",
+        "reset",
+        "kill",
+        "power-cut",
+        "kill-in-disk-job",
+        "resign",
+    )
     drawn.faults = tuple(kind for kind in (*kinds, "replace-disk", "slow-disk") if rng.random() < 0.7)
-    drawn.fault_pause, drawn.fault_length = log_uniform(rng, 0.3, 1.5), log_uniform(rng, 0.3, 2.0)
+    drawn.fault_pause, drawn.fault_length = log_uniform(rng, 0.3, 1.5), log_uniform(rng, 0.3, 4.0)
 
 
 def _focus_on_stragglers(drawn: Settings, rng: Random) -> None:

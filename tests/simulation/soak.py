@@ -17,12 +17,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from tests.simulation import http_scenario, situations, sweep
+from tests.simulation import http_scenario, plans, situations, sweep
 from tests.simulation.scenario import Run
 from tests.simulation.settings import swarm
 from tests.simulation.world import Violation, World
+
+CORPUS = Path(__file__).parent / "corpus"
 
 FAILED = 1
 TOO_FEW = 3
@@ -40,10 +43,15 @@ class Outcome:
 
 
 def one_seed(seed: int, seconds: float) -> Outcome:
-    """Run in a worker process."""
+    """Run in a worker process: a drawn run, one over HTTP, or a schedule of the corpus with this seed."""
     started = time.process_time()
-    if over_http(seed):
-        run: Run = http_scenario.drawn(seed, situations.WatchfulEngine)
+    schedule = schedule_of(seed)
+    if schedule is not None:
+        plan = plans.load(schedule)
+        seconds = plan.seconds
+        run: Run = plans.PlannedRun(replace(plan, seed=seed), situations.WatchfulEngine)
+    elif over_http(seed):
+        run = http_scenario.drawn(seed, situations.WatchfulEngine)
     else:
         run = Run(seed, swarm(World(seed).stream("swarm")), situations.WatchfulEngine)
     situations.watch(run)
@@ -59,6 +67,26 @@ def one_seed(seed: int, seconds: float) -> Outcome:
 def over_http(seed: int) -> bool:
     """One run in four has clients that come over HTTP."""
     return seed % 4 == 0
+
+
+def schedule_of(seed: int) -> Path | None:
+    """One run in eight is a schedule that aims at a single moment: draws alone hardly hit some of them."""
+    if seed % 8 != 1:
+        return None
+    directed = [path for path in sorted(CORPUS.glob("*.json")) if '"when"' in path.read_text()]
+    return directed[seed // 8 % len(directed)]
+
+
+def how_to_replay(seed: int, seconds: float) -> str:
+    schedule = schedule_of(seed)
+    again = f"--seed {seed} --seconds {seconds:g}" if schedule is None else f"--plan {schedule} --seed {seed}"
+    if schedule is None and over_http(seed):
+        return f"  replay: python -m tests.simulation.run --http {again} --trace"
+    return (
+        f"  replay: python -m tests.simulation.run {again} --trace\n"
+        f"  shrink: python -m tests.simulation.run {again} --record plan.json;\n"
+        "          python -m tests.simulation.shrink plan.json --out small.json"
+    )
 
 
 def quiet_worker() -> None:
@@ -137,12 +165,7 @@ def main() -> int:
         totals.add(outcome)
         if outcome.violation is not None:
             _print(f"VIOLATION {outcome.violation}")
-            replay = f"--seed {outcome.seed} --seconds {options.virtual:g}"
-            http = "--http " if over_http(outcome.seed) else ""
-            _print(f"  replay: python -m tests.simulation.run {http}{replay} --trace")
-            if not http:
-                _print(f"  shrink: python -m tests.simulation.run {replay} --record plan.json;")
-                _print("          python -m tests.simulation.shrink plan.json --out small.json")
+            _print(how_to_replay(outcome.seed, options.virtual))
         elif options.verbose:
             _print(f"seed {outcome.seed}: {outcome.summary}")
     elapsed = time.monotonic() - started

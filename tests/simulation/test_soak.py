@@ -29,17 +29,17 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_short_run_prints_seeds_speed_faults_and_situations() -> None:
-    done = run("--seconds", "0.1", "--virtual", "4", "--first", "9", "--least", "0", "--verbose")
+    done = run("--seconds", "0.1", "--virtual", "4", "--first", "10", "--least", "0", "--verbose")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "seeds from 9 on" in done.stdout
-    assert "seed 9: " in done.stdout
+    assert "seeds from 10 on" in done.stdout
+    assert "seed 10: " in done.stdout
     assert "per second of one core" in done.stdout
     assert "faults: " in done.stdout
     assert all(name in done.stdout for name in situations.SITUATIONS)
 
 
 def test_a_run_that_met_too_little_has_shown_too_little() -> None:
-    done = run("--seconds", "0.1", "--virtual", "2", "--first", "9")
+    done = run("--seconds", "0.1", "--virtual", "2", "--first", "10")
     assert done.returncode == soak.TOO_FEW
     assert "<-- too few" in done.stdout
 
@@ -69,7 +69,7 @@ def test_looking_on_changes_nothing() -> None:
     """The situations are counted in a subclass of the engine: it must not be another engine."""
     from tests.simulation.run import drawn
 
-    for seed in (3, 8):
+    for seed in (3, 6):
         outcome = soak.one_seed(seed, 5.0)
         assert outcome.summary == str(drawn(seed).run(5.0))
 
@@ -81,3 +81,11 @@ def test_a_situation_that_is_not_listed_is_an_error() -> None:
     run_.cluster.watch.situations["something new"] += 1
     with pytest.raises(KeyError, match="something new"):
         situations.met(run_)
+
+
+def test_every_kind_of_seed_says_how_to_do_it_again() -> None:
+    assert soak.how_to_replay(2, 20.0).count("--seed 2 --seconds 20") == 2
+    assert "--http --seed 4" in soak.how_to_replay(4, 20.0)
+    directed = soak.how_to_replay(9, 20.0)
+    assert ".json --seed 9 --trace" in directed
+    assert "--record plan.json" in directed
