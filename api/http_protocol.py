@@ -4,17 +4,36 @@ uvicorn checks each header with two regular expressions and writes head and body
 microseconds on answers whose head this application makes itself from constants. Under this protocol a request's scope
 offers the extension ``artemis.head``; an application that sees it may put the head's bytes (each line ended by CRLF,
 with content-length) into ``http.response.start`` instead of ``headers``. Everything else goes uvicorn's way.
+
+A node with too many connections refuses a request before the application sees it. uvicorn's own refusal would leave a
+writer in doubt; this one says that nothing happened.
 """
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, Final
 
-from uvicorn._types import ASGI3Application, ASGISendEvent
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 HEAD: Final = "artemis.head"
 _OFFER: Final[dict[str, dict[object, object]]] = {HEAD: {}}
+
+
+OVERLOADED: Final = b"this node has as many connections as it may"
+
+
+async def overloaded(_scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(OVERLOADED)),
+        (b"connection", b"close"),
+        (b"x-artemis-outcome", b"not-applied"),
+    ]
+    await send({"type": "http.response.start", "status": HTTPStatus.SERVICE_UNAVAILABLE, "headers": headers})
+    await send({"type": "http.response.body", "body": OVERLOADED})
 
 
 class OneWriteCycle(RequestResponseCycle):
@@ -61,4 +80,4 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.__class__ = OneWriteCycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, overloaded if app is service_unavailable else app)

@@ -33,7 +33,6 @@ from tests.simulation.process import Process
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.simulation.world import Callback, World
 
-CONNECTIONS_MAX = 10_000
 KEEP_ALIVE_S = 5
 
 _silent = logging.Logger("uvicorn of the simulator", logging.CRITICAL + 1)
@@ -56,7 +55,7 @@ class Handling:
 class Server:
     """The HTTP side of one life of a node."""
 
-    def __init__(self, machine: Machine, world: World, settings: HttpSettings) -> None:
+    def __init__(self, machine: Machine, world: World, settings: HttpSettings, connections_max: int) -> None:
         assert machine.process is not None
         assert machine.engine is not None
         self.name = machine.name
@@ -72,7 +71,7 @@ class Server:
         app = create_app(node, settings, now_ms=lambda: WALL_MS + int(world.now * 1000))
         self._numbers = 0
         self._config = uvicorn_config(
-            self._watched(app), connections_max=CONNECTIONS_MAX, keep_alive_s=KEEP_ALIVE_S, shutdown_timeout_s=5
+            self._watched(app), connections_max=connections_max, keep_alive_s=KEEP_ALIVE_S, shutdown_timeout_s=5
         )
         self._state = ServerState()
         member = Member(node_id=self.name, url=f"http://{self.name}:8080", region_id="", zone_id="")
@@ -127,6 +126,8 @@ class Frontends:
         self.cluster = cluster
         self.world = cluster.world
         self.latency_max = latency_max
+        self.connections_max = 10_000
+        """Of each process that starts from now on."""
         self.servers: dict[str, Server] = {}
         self.on_handled: list[Callable[[Server, Handling], None]] = []
         self.on_started: list[Callable[[Server], None]] = []
@@ -135,7 +136,7 @@ class Frontends:
         cluster.on_ending.append(self._ending)
 
     def _booted(self, machine: Machine) -> None:
-        server = Server(machine, self.world, self._settings)
+        server = Server(machine, self.world, self._settings, self.connections_max)
         server.on_handled = self._handled
         self.servers[machine.name] = server
         for told in self.on_started:

@@ -219,6 +219,23 @@ def test_a_paused_node_does_not_take_its_state_for_fresh_when_it_goes_on(script:
     assert seen_in(stale, "alpha") == X or stale.apply_lag_ms >= 3000
 
 
+# -- too many clients ------------------------------------------------------------------------------------------------
+
+
+def test_a_node_with_too_many_connections_says_that_nothing_happened(script: Script) -> None:
+    node = script.followers[0]
+    script.cluster.kill(node)
+    script.run.frontends.connections_max = 2
+    script.cluster.start(node)
+    script.until(script.cluster.settled)
+    script.ask(node, look_up({}))
+    refused = script.ask(node, registration("x"))
+    assert refused.reply is not None
+    assert (refused.reply.status, refused.reply.headers[OUTCOME]) == (503, "not-applied")
+    script.until(lambda: not refused.connection.alive)
+    assert script.seen(script.leader) == frozenset()
+
+
 # -- what clients learn of the cluster -------------------------------------------------------------------------------
 
 
