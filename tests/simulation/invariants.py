@@ -20,6 +20,9 @@ from artemis.registry import Registry
 from tests.simulation.idle import quiet
 from tests.simulation.world import World
 
+LEASE_STEP_MS_MAX = 500
+LEASE_STAMP_ERROR_MS = 200
+
 AGE_SLACK_US = 2_000
 """A turn reads its clock a few times, and a long one moves it on."""
 
@@ -68,7 +71,9 @@ class Invariants:
         self._committed_in: dict[int, int] = {}
         """term -> the highest index that was first applied by a node in that term."""
         self.age_drift: float | None = None
-        """The most by which clock rates differ from 1; None: ages are not looked at."""
+        """The most by which clock rates differ from 1; None: ages and the lease clock are not looked at."""
+        self._lease_step = (0.0, 0)
+        """(time, lease clock) when the last step of the lease clock was first applied anywhere."""
         self._first_applied_at: dict[int, float] = {}
         self.snapshots_installed = 0
         self.truncations = 0
@@ -211,11 +216,23 @@ class Invariants:
 
     def applied(self, engine: ObservedEngine, index: int) -> None:
         self._state(engine.node_id, index, engine.registry)
+        if self.age_drift is not None and engine.registry.clock_ms > self._lease_step[1]:
+            self._lease_clock_moved(engine, self.age_drift)
         if engine.registry.revision > self._revision:
             self._tell_deletions(engine.registry)
         if self.record_bytes_from is not None and index >= self.record_bytes_from:
             by_node = self.state_bytes.setdefault(index, {})
             by_node[engine.node_id] = b"".join(snapshot.encode(engine.registry.freeze()))
+
+    def _lease_clock_moved(self, engine: ObservedEngine, drift: float) -> None:
+        """A step counts the time since the one before it was committed, with what that lasted as far as the error of
+        stamps allows, and at most half a second: owners that could not renew meanwhile must not pay for it."""
+        (before, clock_ms), now = self._lease_step, self.world.now
+        moved_ms = engine.registry.clock_ms - clock_ms
+        self._lease_step = (now, engine.registry.clock_ms)
+        most_ms = min(LEASE_STEP_MS_MAX, (now - before) * 1000 * (1 + drift) + LEASE_STAMP_ERROR_MS + 2)
+        if moved_ms > most_ms:
+            self._violate(engine.node_id, f"moves the lease clock by {moved_ms} ms, at most {most_ms:.0f} are allowed")
 
     def installed(self, engine: ObservedEngine, index: int) -> None:
         node = self._nodes[engine.node_id]

@@ -85,7 +85,10 @@ def believe_any_checksum(patch: pytest.MonkeyPatch) -> None:
 @mutant(
     "D3",
     "segments.recover",
-    Named("unit/test_journal.py::test_what_a_failed_sync_left_in_memory_is_written_again_before_it_is_vouched_for"),
+    Named(
+        "unit/test_journal.py::test_what_a_failed_sync_left_in_memory_is_written_again_before_it_is_vouched_for",
+        sees="DataDamaged",
+    ),
 )
 def trust_what_reads_back_after_a_failed_sync(patch: pytest.MonkeyPatch) -> None:
     guarded = segments._write_aside
@@ -189,7 +192,10 @@ def drop_the_log_behind_the_snapshot_at_start(patch: pytest.MonkeyPatch) -> None
 @mutant(
     "E",
     "snapshots.SnapshotStore._publish",
-    Named("unit/test_snapshots.py::test_a_crash_at_every_disk_operation_leaves_the_old_or_the_new_one_whole"),
+    Named(
+        "unit/test_snapshots.py::test_a_crash_at_every_disk_operation_leaves_the_old_or_the_new_one_whole",
+        sees="LookupError: there is no snapshot",
+    ),
 )
 def rename_a_snapshot_without_syncing_its_directory(patch: pytest.MonkeyPatch) -> None:
     def publish(self: SnapshotStore, temporary: str, header: Any) -> bool:

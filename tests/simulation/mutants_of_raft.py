@@ -13,7 +13,6 @@ from artemis.consensus.core import RaftCore
 from artemis.consensus.engine import Engine
 from artemis.consensus.journal import Journal
 from artemis.consensus.prevote import PreVote
-from artemis.consensus.timing import Bounds
 from artemis.consensus.wire import (
     AppendEntries,
     AppendReply,
@@ -224,10 +223,7 @@ def let_the_last_reset_win(patch: pytest.MonkeyPatch) -> None:
 @mutant(
     "N3",
     "seams.NoSerializer",
-    Seeds(
-        faults("kill", "isolate", bounds=Bounds(snapshot_log_entries=40, snapshot_trailing_entries=1)),
-        "message storm",
-    ),
+    Named("simulation/test_worst_moments.py::test_a_follower_that_needs_a_snapshot_costs_one_question_per_turn"),
 )
 def answer_no_snapshot_yet(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(seams.NoSerializer, "getTransmissionData", lambda self, node: None)

@@ -19,7 +19,7 @@ from artemis.consensus.inbox import Recipient
 from artemis.consensus.leaseclock import LeaseClock
 from artemis.consensus.proposals import Session
 from artemis.consensus.reads import Confirmations, ReadBarriers
-from artemis.consensus.wire import Forward, Message, ReadIndexReply
+from artemis.consensus.wire import Forward, Message, ReadProbeReply
 from artemis.leases import LeaseTable
 from artemis.registry import Registry
 from artemis.sessions import RequestWindow
@@ -27,6 +27,7 @@ from tests.simulation.mutant import Named, Seeds, faults, mutant
 
 STALE = "is older than|lacks|is gone before|after #"
 TWICE = "applied more than once|after #|did not find"
+CLOCK = "moves the lease clock"
 EARLY = "its lease can have ended|too early"
 
 # reads
@@ -49,25 +50,35 @@ def read_before_the_first_commit(patch: pytest.MonkeyPatch) -> None:
 
 @mutant(
     "G4",
-    "reads.ReadBarriers.restart, inbox.receive",
-    Seeds(faults("isolate", "pause", "kill", latency_max=0.1, length=2.0, think=0.05), STALE),
+    "inbox.receive (ReadProbeReply)",
+    Named("simulation/test_worst_moments.py::test_an_answer_to_an_earlier_leadership_confirms_no_read"),
 )
-def keep_a_read_round_across_leaders(patch: pytest.MonkeyPatch) -> None:
+def count_answers_to_an_earlier_leadership(patch: pytest.MonkeyPatch) -> None:
     guarded = inbox.receive
 
     def trusting(to: Recipient, peer: str, message: Message) -> None:
-        if isinstance(message, ReadIndexReply):
+        if isinstance(message, ReadProbeReply):
             message = msgspec.structs.replace(message, term=to.core.term)
         guarded(to, peer, message)
 
     patch.setattr(inbox, "receive", trusting)
+
+
+@mutant(
+    "G4",
+    "reads.ReadBarriers.restart",
+    Named("unit/test_reads.py::test_a_restart_needs_a_fresh_round_and_ignores_the_old_answer"),
+)
+def keep_a_read_round_across_leaders(patch: pytest.MonkeyPatch) -> None:
+    """Only a unit test minds: a round takes in nobody after it was asked, so an index that the earlier leader had
+    confirmed for it is still one to read at. What it buys is a question at once instead of at the next repetition."""
     patch.setattr(ReadBarriers, "restart", lambda self: None)
 
 
 @mutant(
     "G4",
     "reads.ReadBarriers.release",
-    Seeds(faults("slow-network", latency_max=0.05, think=0.05), STALE),
+    Seeds(faults("kill", "reset", latency_max=0.05, think=0.05), STALE),
 )
 def read_before_the_index_is_applied(patch: pytest.MonkeyPatch) -> None:
     guarded = ReadBarriers.release
@@ -127,7 +138,7 @@ def number_read_rounds_from_zero(patch: pytest.MonkeyPatch) -> None:
 @mutant(
     "L",
     "inbox.receive (Forward)",
-    Seeds(faults("isolate", "kill", "pause", latency_max=0.05, think=0.02), "overtaken"),
+    Named("simulation/test_worst_moments.py::test_what_was_forwarded_for_another_term_is_not_taken"),
 )
 def take_forwards_of_other_terms(patch: pytest.MonkeyPatch) -> None:
     guarded = inbox.receive
@@ -243,12 +254,12 @@ def apply_what_an_earlier_start_left(patch: pytest.MonkeyPatch) -> None:
 # the lease clock
 
 
-@mutant("P4", "leaseclock.LeaseClock.due_ms", Seeds(faults("pause", length=0.4, every=1.0), EARLY))
+@mutant("P4", "leaseclock.LeaseClock.due_ms", Seeds(faults("pause", length=0.8), CLOCK))
 def count_the_pause_of_a_leader(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(leaseclock, "STEP_MAX_MS", 1 << 40)
 
 
-@mutant("P4", "leaseclock.LeaseClock.due_ms", Seeds(faults("isolate", "slow-disk"), EARLY))
+@mutant("P4", "leaseclock.LeaseClock.due_ms", Seeds(faults("isolate", "slow-disk"), CLOCK))
 def count_time_without_a_commit(patch: pytest.MonkeyPatch) -> None:
     guarded = LeaseClock.on_applied
 
@@ -258,10 +269,9 @@ def count_time_without_a_commit(patch: pytest.MonkeyPatch) -> None:
         self._counted_to = counted_to
 
     patch.setattr(LeaseClock, "on_applied", generous)
-    patch.setattr(leaseclock, "STEP_MAX_MS", 1 << 40)
 
 
-@mutant("P4", "leaseclock.LeaseClock.due_ms", Seeds(faults("isolate", "slow-disk"), EARLY))
+@mutant("P4", "leaseclock.LeaseClock.due_ms", Seeds(faults("isolate", "slow-disk"), CLOCK))
 def step_while_a_step_is_uncommitted(patch: pytest.MonkeyPatch) -> None:
     guarded = LeaseClock.due_ms
 
@@ -272,7 +282,11 @@ def step_while_a_step_is_uncommitted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LeaseClock, "due_ms", impatient)
 
 
-@mutant("P4", "leases.LEASE_STAMP_ERROR_MS", Seeds(faults("slow-network", "slow-disk", latency_max=0.08), EARLY))
+@mutant(
+    "P4",
+    "leases.LEASE_STAMP_ERROR_MS",
+    Named("unit/test_leases.py::test_a_renewal_under_an_old_stamp_is_not_cut_short"),
+)
 def deadlines_without_the_error_of_stamps(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(leases, "LEASE_STAMP_ERROR_MS", 0)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from artemis.commands import Proposal, encode_proposal
-from artemis.consensus.wire import Forward, VoteGranted, VoteRequest
+from artemis.consensus.wire import Forward, ReadProbeReply, VoteGranted, VoteRequest
 from artemis.outcomes import Registered
 from artemis.registry import Registry
 from tests.simulation.clients import FOREVER_MS, Answer, register
 from tests.simulation.cluster import Cluster
 from tests.simulation.settings import Settings
 from tests.simulation.world import Violation, World
-from tests.unit.test_core import Member
+from tests.unit.test_core import Member, reply
 
 
 def started(name: str) -> Cluster:
@@ -83,3 +83,45 @@ def test_a_new_leader_does_not_vouch_for_what_it_has_not_applied() -> None:
         machine.speed.stalled = machine.rng.uniform(0.1, 0.4)
     cluster.start_all()
     assert cluster.world.run_until_true(cluster.settled, within=30)
+
+
+def test_an_answer_to_an_earlier_leadership_confirms_no_read() -> None:
+    """Rounds are numbered anew in each leadership; the late answer was given before others could have led."""
+    cluster = started("late answers")
+    leader = cluster.agreed_leader()
+    assert leader is not None
+    followers = [name for name in cluster.members if name != leader.node_id]
+    for name in followers:
+        cluster.network.cut(leader.node_id, name)
+        cluster.network.cut(name, leader.node_id)
+    passed: list[object] = []
+    leader.barrier(5_000, passed.append)
+    cluster.world.run_for(0.05)
+    for number in range(1, 1000):
+        leader.on_message(followers[0], ReadProbeReply(leader.core.term - 1, number))
+    cluster.world.run_for(0.05)
+    assert leader.core.role == "leader"
+    assert not passed
+
+
+class SlowlyReading(Member):
+    """Its clock moves on while it is read, so that a loop which waits for the clock ends."""
+
+    def now(self) -> float:
+        self.time += 0.0005
+        return self.time
+
+
+def test_a_follower_that_needs_a_snapshot_costs_one_question_per_turn() -> None:
+    """Told that there is no snapshot yet, the library asks again until a heartbeat period is over (hazard N3)."""
+    member = SlowlyReading()
+    term = member.lead()
+    for _ in range(8):
+        member.core.append(b"x")
+    member.sync()
+    member.core.on_append_reply("n2", reply(term, 11, True, False))
+    member.core.tick()
+    member.core.drop_prefix(8)
+    member.core.on_append_reply("n3", reply(term, 2, False, True))
+    member.core.broadcast()
+    assert member.snapshots_for == ["n3"]
