@@ -47,6 +47,16 @@ def kill_all(cluster: Cluster, _leader: str) -> None:
         cluster.kill(name)
 
 
+def pause_all(cluster: Cluster, _leader: str) -> None:
+    for name in cluster.members:
+        cluster.pause(name)
+
+
+def cut_all(cluster: Cluster, _leader: str) -> None:
+    for name in cluster.members:
+        cut_off(cluster, name)
+
+
 def started(seed: str, *, canary: bool) -> tuple[Cluster, LeaseTails]:
     """Clocks run at one rate: their drift would be a part of both tails."""
     cluster = Cluster(World(seed), Settings(clock_drift=0.0))
@@ -104,6 +114,26 @@ def test_no_lease_ends_early_or_late_whatever_happens_to_leaders(
     ended = all_ended(cluster, tails, within=60)
     assert max(each.late for each in ended) <= LATE_SECONDS_MAX
     assert max(each.leader_changes for each in ended) >= changes_at_least, "too little happened"
+
+
+@pytest.mark.parametrize("fault", [pause_all, cut_all, kill_all])
+def test_an_outage_longer_than_the_ttl_ends_no_lease_whose_holder_goes_on(
+    fault: Callable[[Cluster, str], None],
+) -> None:
+    """The lease clock stands meanwhile, but for the one step that a paused leader may add."""
+    cluster, tails = started(fault.__name__, canary=True)
+    for number in range(10):
+        tails.hold(f"i{number}", 2000, renewals=40)
+    for _ in range(2):
+        cluster.world.run_for(2.0)
+        began = cluster.world.now
+        fault(cluster, leader_of(cluster))
+        cluster.world.run_for(5.0)
+        cluster.calm()
+        assert cluster.world.run_until_true(lambda: cluster.agreed_leader() is not None, within=10)
+        cluster.world.run_for(3.0)
+        assert tails.outage(began, cluster.world.now) > 5.0
+        assert tails.ended() == []
 
 
 def test_each_change_of_leader_on_a_quiet_cluster_costs_a_step_at_most() -> None:
