@@ -446,7 +446,7 @@ def test_a_closed_window_asks_where_the_follower_is_and_goes_on_from_the_gap() -
 
 def test_a_window_whose_answers_are_lost_opens_again() -> None:
     """They travel on the follower's link; when that breaks, the leader's own goes on and tells it nothing. The window
-    stayed closed for ever: found by the simulator (plans lost-answers-*)."""
+    stayed closed for ever: found by the simulator (lost-answers-keep-a-window-closed.json)."""
     member = Member(bounds=Bounds(append_window_bytes=10))
     term = member.lead()
     first = member.core.append(b"a" * 20)
