@@ -116,7 +116,8 @@ class Admission:
             self._founders = reply.founders
 
     def on_rejoin_index(self, message: RejoinIndex) -> None:
-        if not self.done and self._rejoin and self.rejoin_from is None:
+        mine = message.journal_id == self._host.journal.journal_id
+        if mine and not self.done and self._rejoin and self.rejoin_from is None:
             log.info("rejoins: needs the state up to entry %d", message.index)
             self.rejoin_from = message.index
 
@@ -132,10 +133,10 @@ class Admission:
 
     # -- for others without data -------------------------------------------------------------------------------------
 
-    def on_introduction(self, peer: str, message: Introduction, confirm: Callable[[str], None]) -> None:
-        """Tell ``peer`` how this member knows it; ``confirm(peer)`` begins a rejoin if this node can help with it."""
+    def on_introduction(self, peer: str, message: Introduction, confirm: Callable[[], None]) -> None:
+        """Tell ``peer`` how this member knows it; ``confirm`` begins a rejoin if this node can help with it."""
         founders = self._host.journal.founders
         # Only what is on disk is told: after a power cut this member might not know its own founding any more.
         self._host.send_when_durable(peer, IntroductionReply(self._host.journal.journal_id, founders))
         if founders and message.rejoin and founders.get(peer) != message.journal_id:
-            confirm(peer)
+            confirm()

@@ -79,7 +79,7 @@ def receive(to: Recipient, peer: str, message: Message) -> None:
         case SnapshotChunk():
             _snapshot_chunk(to, peer, message)
         case Introduction():
-            to.admission.on_introduction(peer, message, lambda rejoining: _confirm_rejoin(to, rejoining))
+            to.admission.on_introduction(peer, message, lambda: _confirm_rejoin(to, peer, message.journal_id))
         case IntroductionReply():
             to.admission.on_reply(peer, message)
         case RejoinIndex():
@@ -133,16 +133,15 @@ def _snapshot_chunk(to: Recipient, peer: str, chunk: SnapshotChunk) -> None:
         to.snapshots.on_chunk(peer, chunk)
 
 
-def _confirm_rejoin(to: Recipient, peer: str) -> None:
+def _confirm_rejoin(to: Recipient, peer: str, journal_id: bytes) -> None:
     """As leader: ``peer`` lost its data. It does not answer probes, so those who confirm this leader are others."""
-    if to.core.leader_ready and not to.snapshots.serving_rejoin(peer):
+    if to.core.leader_ready and not to.snapshots.serving_rejoin(peer, journal_id):
         term = to.core.term
         to.core.forget_match(peer)
-        to.leadership.confirmations.ask(lambda index: _send_state(to, peer, term, index))
+        to.leadership.confirmations.ask(lambda index: _send_state(to, peer, term, index, journal_id))
 
 
-def _send_state(to: Recipient, peer: str, term: int, index: int) -> None:
+def _send_state(to: Recipient, peer: str, term: int, index: int, journal_id: bytes) -> None:
     # A snapshot that the core began to send is not enough: the peer takes none before it knows the index.
-    if term == to.core.term and not to.snapshots.serving_rejoin(peer):
-        to.send(peer, RejoinIndex(term, index))
-        to.snapshots.feed_from(peer, index)
+    if term == to.core.term and not to.snapshots.serving_rejoin(peer, journal_id):
+        to.snapshots.feed_from(peer, index, journal_id)

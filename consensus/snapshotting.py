@@ -18,7 +18,7 @@ from artemis.consensus.journal import Journal
 from artemis.consensus.ports import DiskQueue
 from artemis.consensus.snapshots import SnapshotHeader, SnapshotReader, SnapshotStore
 from artemis.consensus.timing import Bounds
-from artemis.consensus.wire import Message, SnapshotChunk, SnapshotReply
+from artemis.consensus.wire import Message, RejoinIndex, SnapshotChunk, SnapshotReply
 from artemis.errors import DataDamaged
 from artemis.registry import Registry
 
@@ -57,8 +57,8 @@ class _Feed:
     """A snapshot on its way to one follower."""
 
     reader: SnapshotReader
-    rejoin: bool = False
-    """For a member that lost its data and was told from where it needs the state."""
+    rejoins: bytes | None = None
+    """For a member that lost its data: the journal that asked for it."""
     offset: int = 0
     sent_at: float = 0.0
 
@@ -72,7 +72,7 @@ class Snapshotting:
         self._feeds: dict[str, _Feed] = {}
         self._installing: tuple[int, int] | None = None
         self._not_before = float("-inf")
-        self._wanted: dict[str, int] = {}  # members that wait for a snapshot that ends at an index or later
+        self._wanted: dict[str, tuple[int, bytes]] = {}  # rejoining members: (least index, journal that asked)
 
     @property
     def index(self) -> int:
@@ -135,9 +135,8 @@ class Snapshotting:
             self._not_before = self._host.now() + RETRY_SECONDS
             return
         log.info("snapshot up to entry %d written", result.index)
-        for peer, index in list(self._wanted.items()):
-            del self._wanted[peer]
-            self.feed_from(peer, index)
+        for peer, (index, journal_id) in list(self._wanted.items()):
+            self.feed_from(peer, index, journal_id)
         too_big = self._host.journal.entry_bytes >= self._bounds.snapshot_log_bytes
         trailing = 0 if too_big else self._bounds.snapshot_trailing_entries
         keep_from = result.index - 1 - trailing
@@ -155,23 +154,26 @@ class Snapshotting:
         """The log does not reach back to what ``peer`` needs: send the newest snapshot, if that is not under way."""
         if peer in self._feeds or self._store.latest is None:
             return
-        feed = _Feed(self._store.reader())
+        self._start(peer, _Feed(self._store.reader()))
+
+    def _start(self, peer: str, feed: _Feed) -> None:
         self._feeds[peer] = feed
         log.info("sending snapshot up to entry %d (%d bytes) to %s", feed.reader.header.index, feed.reader.total, peer)
         self._send_chunk(peer, feed)
 
-    def feed_from(self, peer: str, index: int) -> None:
-        """Send ``peer``, which rejoins, a snapshot that ends at ``index`` or later, taking one if there is none."""
+    def feed_from(self, peer: str, index: int, journal_id: bytes) -> None:
+        """Send ``peer``, which rejoins with that journal, a snapshot that ends at ``index`` or later."""
         self._end(peer)
         if self.index >= index:
-            self.feed(peer)
-            self._feeds[peer].rejoin = True
+            self._wanted.pop(peer, None)
+            self._start(peer, _Feed(self._store.reader(), rejoins=journal_id))
         else:
-            self._wanted[peer] = index
+            self._wanted[peer] = (index, journal_id)
             self.take()
 
-    def serving_rejoin(self, peer: str) -> bool:
-        return peer in self._wanted or (peer in self._feeds and self._feeds[peer].rejoin)
+    def serving_rejoin(self, peer: str, journal_id: bytes) -> bool:
+        wanted, feed = self._wanted.get(peer), self._feeds.get(peer)
+        return (wanted is not None and wanted[1] == journal_id) or (feed is not None and feed.rejoins == journal_id)
 
     def feeding(self, peer: str) -> bool:
         return peer in self._feeds
@@ -214,6 +216,9 @@ class Snapshotting:
                 self._end(peer)
                 return
             term = self._host.core.term
+            if feed.rejoins is not None:
+                # With each piece: the link may have been down when the feed began, or have lost it since.
+                self._host.send(peer, RejoinIndex(term, header.index, feed.rejoins))
             self._host.send(peer, SnapshotChunk(term, header.index, header.term, feed.reader.total, offset, data))
 
         self._queue.submit(lambda: feed.reader.read(offset, self._bounds.snapshot_chunk_bytes), sent)

@@ -155,10 +155,14 @@ class IntroductionReply(msgspec.Struct, frozen=True, array_like=True, tag=18):
 
 
 class RejoinIndex(msgspec.Struct, frozen=True, array_like=True, tag=19):
-    """A confirmed leader's answer to a rejoining member: the state must reach ``index``; a snapshot follows."""
+    """A confirmed leader to a rejoining member, before each piece of the snapshot that ends at ``index``.
+
+    ``journal_id`` is the one that asked: a confirmation from before the data was lost once more proves nothing.
+    """
 
     term: int
     index: int
+    journal_id: bytes
 
 
 Message = (
