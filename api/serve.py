@@ -26,6 +26,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from artemis.api.http_protocol import OneWriteProtocol
+from artemis.api.slow_requests import SlowRequests
 from artemis.api.stalls import StallMonitor
 from artemis.errors import ArtemisError
 
@@ -169,10 +170,13 @@ async def _serve_http(parts: Parts[N], app: ASGIApp, stop: _Stop) -> None:
         shutdown_timeout_s=parts.shutdown_timeout_s,
     )
     server = _Server(config)
+    slow = SlowRequests(lambda: server.server_state.connections)
+    slow.start(asyncio.get_running_loop())
     serving = asyncio.ensure_future(server.serve([parts.http_socket]))
     asked = asyncio.ensure_future(stop.asked.wait())
     await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
+    slow.stop()
     if stop.fatal is not None:
         server.abort()
     server.should_exit = True

@@ -26,6 +26,7 @@ from artemis.api.ports import ReplicatedRegistry
 from artemis.api.requests import TIMEOUT_MS
 from artemis.api.serve import uvicorn_config
 from artemis.api.settings import HttpSettings
+from artemis.api.slow_requests import SlowRequests
 from artemis.consensus.futures import EngineFutures
 from artemis.model import Member
 from tests.simulation.cluster import WALL_MS, Cluster, Machine
@@ -74,13 +75,19 @@ class Server:
             self._watched(app), connections_max=connections_max, keep_alive_s=KEEP_ALIVE_S, shutdown_timeout_s=5
         )
         self._state = ServerState()
+        SlowRequests(self._protocols).start(self.loop)
         member = Member(node_id=self.name, url=f"http://{self.name}:8080", region_id="", zone_id="")
         self.loop.create_task(self.node.announce(member))
 
-    def protocol(self) -> OneWriteProtocol:
+    def new_protocol(self) -> OneWriteProtocol:
         protocol = OneWriteProtocol(self._config, self._state, {}, _loop=self.loop)
         protocol.logger = _silent
         return protocol
+
+    def _protocols(self) -> list[OneWriteProtocol]:
+        """In the order of their connections: uvicorn's set has none that would be the same in the next run."""
+        known = self._state.connections
+        return [c.protocol for c in self.connections if c.protocol is not None and c.protocol in known]
 
     def end(self, *, power: bool) -> None:
         """The process has ended; with the power nobody is told."""
@@ -232,7 +239,7 @@ class Connection:
         self._down = Pipe(self._world, rng, frontends.latency_max)
         self._server: Server | None = None
         self._transport: Transport | None = None
-        self._protocol: OneWriteProtocol | None = None
+        self.protocol: OneWriteProtocol | None = None
         self._inbox: deque[bytes | Exception | None] = deque()
         """None: the client closed; an exception: it was reset."""
         self._up.push(self._arrive)
@@ -293,14 +300,14 @@ class Connection:
     # the server
 
     def _accept(self, server: Server) -> None:
-        self._protocol = server.protocol()
-        self._transport = Transport(self, server.loop, self._protocol)
-        server.loop.run(partial(self._protocol.connection_made, self._transport))
+        self.protocol = server.new_protocol()
+        self._transport = Transport(self, server.loop, self.protocol)
+        server.loop.run(partial(self.protocol.connection_made, self._transport))
         for _ in range(len(self._inbox)):
             self._pump()
 
     def _pump(self) -> None:
-        transport, protocol, server = self._transport, self._protocol, self._server
+        transport, protocol, server = self._transport, self.protocol, self._server
         if transport is None or protocol is None or server is None or not self._inbox or not transport.reading:
             return
         item = self._inbox.popleft()

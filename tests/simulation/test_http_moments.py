@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from artemis.api.slow_requests import RECEIVE_SECONDS
 from artemis.commands import Unregister
 from tests.simulation.clients import FOREVER_MS, elements_of, key, register
+from tests.simulation.http import Connection
 from tests.simulation.http_calls import OUTCOME, WELL, Exchange, Reply, Request, Trouble, get, write_outcome
 from tests.simulation.http_clients import body_of, seen_in
 from tests.simulation.http_scenario import HttpRun
@@ -35,13 +37,15 @@ class Script:
     def until(self, condition: Callable[[], bool], within: float = 10.0) -> None:
         assert self.world.run_until_true(condition, within, step=0.001)
 
-    def send(self, node: str, request: Request, trouble: Trouble = WELL) -> Exchange:
+    def send(self, node: str, request: Request, trouble: Trouble = WELL, kept: Connection | None = None) -> Exchange:
         """Does not wait for its end."""
         frontends, done = self.run.frontends, lambda exchange: None
-        return Exchange(frontends, node, request, patience=PATIENCE, done=done, rng=self._rng, trouble=trouble)
+        return Exchange(
+            frontends, node, request, patience=PATIENCE, done=done, rng=self._rng, trouble=trouble, kept=kept
+        )
 
-    def ask(self, node: str, request: Request, trouble: Trouble = WELL) -> Exchange:
-        exchange = self.send(node, request, trouble)
+    def ask(self, node: str, request: Request, trouble: Trouble = WELL, kept: Connection | None = None) -> Exchange:
+        exchange = self.send(node, request, trouble, kept)
         self.until(lambda: exchange.done_at <= self.world.now, within=2 * PATIENCE)
         return exchange
 
@@ -156,6 +160,31 @@ def test_a_client_that_goes_after_its_request_has_still_written(script: Script) 
     assert write_outcome(gone) == "info"
     script.until(applied(script, "x"))
     script.until(lambda: not script.run.frontends.servers[script.followers[0]].open)
+
+
+def test_a_client_that_vanishes_in_the_middle_of_a_request_does_not_keep_its_connection(script: Script) -> None:
+    server = script.run.frontends.servers[script.leader]
+    request = registration("x")
+    head = request.encoded().index(b"\r\n\r\n")
+    for cut in (10, head + 2, head + 20):
+        script.ask(script.leader, request, Trouble(request_bytes=cut, silently=True))
+    Connection(script.run.frontends, script.leader, script.world.stream("silent"), opened=lambda listening: None)
+    script.world.run_for(1.0)
+    assert (len(server.connections), len(server.open)) == (4, 1)
+    script.world.run_for(RECEIVE_SECONDS - 2.0)
+    assert len(server.connections) == 4
+    script.until(lambda: not server.connections and not server.open, within=2 * RECEIVE_SECONDS)
+    assert script.seen(script.leader) == frozenset()
+
+
+def test_a_connection_that_is_used_again_and_again_stays_open(script: Script) -> None:
+    exchange = script.ask(script.leader, look_up({}))
+    first = exchange.connection
+    for _ in range(30):
+        script.world.run_for(3.0)
+        exchange = script.ask(script.leader, look_up({}), kept=exchange.connection)
+    assert exchange.connection is first
+    assert first.alive
 
 
 # -- nodes without a leader ------------------------------------------------------------------------------------------

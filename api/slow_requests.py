@@ -1,0 +1,54 @@
+"""Closes connections whose client stopped in the middle of a request.
+
+uvicorn waits for the rest of a request for ever, and so does the handler that reads its body. A client whose machine
+vanished sends no end; ``connections_max`` of them, or one that means harm, would make a node refuse everybody. A
+request is therefore given between one and two ``RECEIVE_SECONDS`` to arrive as a whole, however steadily its bytes
+trickle; so is the first one of a new connection. Looking at all connections now and then costs requests nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+RECEIVE_SECONDS = 30.0
+
+
+class SlowRequests:
+    """``connections``: the server's open ones, whatever they are at the time."""
+
+    def __init__(self, connections: Callable[[], Iterable[object]]) -> None:
+        self._connections = connections
+        self._waiting: dict[HttpToolsProtocol, RequestResponseCycle | None] = {}
+        """Connections that were waiting for bytes when last looked at, and the request before or with those bytes."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(RECEIVE_SECONDS, self._look, loop)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        before, self._waiting = self._waiting, {}
+        for connection in list(self._connections()):
+            if not isinstance(connection, HttpToolsProtocol) or not _waits_for_bytes(connection):
+                continue
+            if connection in before and before[connection] is connection.cycle:
+                connection.transport.close()
+            else:
+                self._waiting[connection] = connection.cycle
+        self.start(loop)
+
+
+def _waits_for_bytes(connection: HttpToolsProtocol) -> bool:
+    cycle: RequestResponseCycle | None = connection.cycle
+    if cycle is None:
+        return True  # nothing yet, or a part of the first head
+    if cycle.response_complete:
+        # Between two requests uvicorn's keep-alive timer runs; it is off when a part of the next head has come.
+        return connection.timeout_keep_alive_task is None
+    return cycle.more_body
