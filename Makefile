@@ -13,7 +13,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 PYTEST := $(BIN)/pytest -o cache_dir=$(CACHE)/pytest
 
-.PHONY: help .venv run demo test sim lint verify fix bench jepsen clean
+.PHONY: help .venv run demo test sim mutants lint verify fix bench jepsen clean
 
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +37,9 @@ test: $(INSTALLED)  ## all tests; choose with ARGS="-k name"
 
 sim: $(INSTALLED)  ## fresh simulated runs on all cores for SECONDS (600), every crash of a script, what they met
 	$(BIN)/python -m tests.simulation.soak --seconds $(or $(SECONDS),600) $(ARGS)
+
+mutants: $(INSTALLED)  ## every planted bug and who finds it; one of them with ARGS="--only NAME"
+	$(BIN)/python -m tests.simulation.mutants $(ARGS)
 
 lint: $(INSTALLED)  ## style, format and types; changes nothing
 	$(BIN)/ruff check .

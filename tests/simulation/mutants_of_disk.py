@@ -11,6 +11,7 @@ from artemis import snapshot
 from artemis.consensus import engine, records, segments
 from artemis.consensus.admission import Admission
 from artemis.consensus.core import RaftCore
+from artemis.consensus.disk import FileDisk
 from artemis.consensus.diskwatch import DiskWatch
 from artemis.consensus.journal import Journal
 from artemis.consensus.ports import Disk, DiskQueue
@@ -39,7 +40,9 @@ def never_sync(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimFile, "sync", lambda self: None)
 
 
-@mutant("D4", "journal.Journal.setCurrentTerm", Seeds(faults("kill"), "had told others of term|after voting for"))
+@mutant(
+    "D4", "journal.Journal.setCurrentTerm", Seeds(faults("kill"), "had told others of term|after voting for", known=10)
+)
 def do_not_write_votes(patch: pytest.MonkeyPatch) -> None:
     guarded = Journal._remember
 
@@ -156,13 +159,19 @@ def start_with_everything_committed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "getRaftCommitIndex", lambda self: self.last_index or 1)
 
 
+@mutant("N6", "disk.FileDisk.lock", Named("unit/test_disk.py::test_the_lock_keeps_others_out_until_it_is_released"))
+def let_two_processes_share_a_directory(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(FileDisk, "lock", lambda self: None)
+    patch.setattr(FileDisk, "unlock", lambda self: None)
+
+
 # snapshots
 
 
 @mutant(
     "D6",
     "snapshotting.Snapshotting._taken",
-    Seeds(faults("kill-in-disk-job", "snapshot", bounds=OFTEN, every=0.2), "refuses to start"),
+    Seeds(faults("kill-in-disk-job", "snapshot", bounds=OFTEN, every=0.2), "refuses to start", known=2),
 )
 def drop_the_log_before_its_snapshot_is_written(patch: pytest.MonkeyPatch) -> None:
     guarded = Snapshotting.take

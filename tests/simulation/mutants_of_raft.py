@@ -73,7 +73,7 @@ def commit_beyond_the_verified_end(patch: pytest.MonkeyPatch) -> None:
 @mutant(
     "A",
     "appendcheck.check",
-    Seeds(faults("isolate", "reset", "kill"), "another entry|on the disks of|disagrees about the committed"),
+    Seeds(faults("isolate", "reset", "kill"), "another entry|on the disks of|disagrees about the committed", known=7),
 )
 def commit_on_a_message_that_does_not_fit(patch: pytest.MonkeyPatch) -> None:
     guarded = appendcheck.check
@@ -305,3 +305,14 @@ def vote_for_whoever_lacks_entries(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(RaftCore, "on_vote_request", vote)
     patch.setattr(PreVote, "on_request", grant)
+
+
+# what is applied
+
+
+@mutant("I5, K", "core.RaftCore._SyncObj__doApplyCommand", Named(CORE + "foreign_command_types_stop_the_node"))
+def apply_foreign_command_types(patch: pytest.MonkeyPatch) -> None:
+    def unguarded(self: Any, command: bytes) -> None:
+        self._host.apply(self.applied_index + 1, command[1:] if command[:1] == core.REGULAR else b"")
+
+    patch.setattr(RaftCore, "_SyncObj__doApplyCommand", unguarded)

@@ -33,7 +33,7 @@ EARLY = "its lease can have ended|too early"
 # reads
 
 
-@mutant("G4", "reads.Confirmations", Seeds(faults("isolate", "pause", length=2.0, think=0.05), STALE))
+@mutant("G4", "reads.Confirmations", Seeds(faults("isolate", "pause", length=2.0, think=0.05), STALE, known=10))
 def read_without_a_quorum(patch: pytest.MonkeyPatch) -> None:
     def confirm_at_once(self: Confirmations, commit_index: int, now: float) -> None:
         callbacks, self._waiting = self._waiting, []
@@ -43,7 +43,7 @@ def read_without_a_quorum(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Confirmations, "start", confirm_at_once)
 
 
-@mutant("G4", "core.RaftCore.leader_ready", Seeds(faults("kill", every=1.0, latency_max=0.05), STALE))
+@mutant("G4", "core.RaftCore.leader_ready", Seeds(faults("kill", every=1.0, latency_max=0.05), STALE, known=11))
 def read_before_the_first_commit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RaftCore, "leader_ready", property(lambda self: self.role == "leader"))
 
@@ -78,7 +78,7 @@ def keep_a_read_round_across_leaders(patch: pytest.MonkeyPatch) -> None:
 @mutant(
     "G4",
     "reads.ReadBarriers.release",
-    Seeds(faults("kill", "reset", latency_max=0.05, think=0.05), STALE),
+    Seeds(faults("kill", "reset", latency_max=0.05, think=0.05), STALE, known=2),
 )
 def read_before_the_index_is_applied(patch: pytest.MonkeyPatch) -> None:
     guarded = ReadBarriers.release
@@ -168,7 +168,11 @@ def hand_a_new_leader_only_what_is_new(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Session, "hand_over", going_on)
 
 
-@mutant("L", "proposals.Session.expire", Seeds(faults("kill", "pause", latency_max=0.05), "definitely failed|lacks"))
+@mutant(
+    "L",
+    "proposals.Session.expire",
+    Seeds(faults("kill", "pause", latency_max=0.05), "definitely failed|lacks", known=10),
+)
 def call_unknown_writes_failed(patch: pytest.MonkeyPatch) -> None:
     guarded = Session.expire
 
@@ -200,7 +204,7 @@ def go_on_after_an_exception(patch: pytest.MonkeyPatch) -> None:
 @mutant(
     "P2",
     "registry.Registry._apply_proposal",
-    Seeds(faults("kill", "isolate", every=1.0, latency_max=0.05, think=0.02, ids=0.0), TWICE),
+    Seeds(faults("kill", "isolate", every=1.0, latency_max=0.05, think=0.02, ids=0.0), TWICE, known=5),
 )
 def apply_every_copy(patch: pytest.MonkeyPatch) -> None:
     guarded = Registry._apply_proposal
@@ -254,7 +258,7 @@ def apply_what_an_earlier_start_left(patch: pytest.MonkeyPatch) -> None:
 # the lease clock
 
 
-@mutant("P4", "leaseclock.LeaseClock.due_ms", Seeds(faults("pause", length=0.8), CLOCK))
+@mutant("P4", "leaseclock.LeaseClock.due_ms", Seeds(faults("pause", length=0.8), CLOCK, known=4))
 def count_the_pause_of_a_leader(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(leaseclock, "STEP_MAX_MS", 1 << 40)
 
@@ -291,7 +295,7 @@ def deadlines_without_the_error_of_stamps(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(leases, "LEASE_STAMP_ERROR_MS", 0)
 
 
-@mutant("P4", "leadership.Leadership.begin", Seeds(faults("kill"), EARLY))
+@mutant("P4", "leadership.Leadership.begin", Seeds(faults("kill"), EARLY + "|" + CLOCK))
 def shorten_leases_at_each_failover(patch: pytest.MonkeyPatch) -> None:
     guarded = LeaseClock.__init__
     patch.setattr(LeaseClock, "__init__", lambda self, clock_ms, now: guarded(self, clock_ms + 900, now))
