@@ -197,7 +197,7 @@ class Engine:
             last_log_index=self.journal.last_index,
             first_log_index=self.journal.first_index,
             snapshot_index=self.snapshots.index,
-            apply_lag_ms=core.age_us() // 1000,
+            apply_lag_ms=-(-core.age_us() // 1000),  # rounded up: it is a bound
             ready=self._caught_up and self.failed is None and not self._closed and self._disk.well,
             reasons=tuple(self._reasons()),
             peers=tuple(
