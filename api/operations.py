@@ -52,8 +52,7 @@ def _report(status: NodeStatus, ready: bool) -> list[str]:
         f"[{'+' if status.ready else '-'}]caught up since start\n",
         f"[{'+' if status.known_leader else '-'}]leader known ({status.leader_id or 'none'}, term {status.term})\n",
         *(f"[-]{reason}\n" for reason in status.reasons),
-        f"role {status.role}, applied {status.applied_index} of {status.commit_index} committed, "
-        f"{_age(status)}\n",
+        f"role {status.role}, applied {status.applied_index} of {status.commit_index} committed, {_age(status)}\n",
     ]
     return [*lines, "readyz check passed\n" if ready else "readyz check failed\n"]
 

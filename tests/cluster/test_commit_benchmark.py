@@ -21,7 +21,8 @@ DEADLINE_S = 120.0
 
 def test_it_commits_at_the_leader_and_outlives_a_kill_of_it() -> None:
     before = set(RESULTS.glob("commit-*"))
-    command = [sys.executable, "-m", "benchmarks", "commit", "--seconds", "1", "--in-flight", "1,20", "--failovers", "1"]
+    options = ["--seconds", "1", "--in-flight", "1,20", "--failovers", "1"]
+    command = [sys.executable, "-m", "benchmarks", "commit", *options]
     done = subprocess.run(
         [*command, "--json"],
         cwd=ROOT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pysyncobj
 import pytest
 
 from artemis.consensus import appendcheck, core, seams
@@ -282,7 +283,7 @@ def vote_under_a_live_leader(patch: pytest.MonkeyPatch) -> None:
     Named(SCHEDULES + "a_leader_without_a_majority_gives_up_within_an_election_timeout"),
 )
 def lead_for_30_seconds_without_a_majority(patch: pytest.MonkeyPatch) -> None:
-    real = core.SyncObjConf
+    real = pysyncobj.SyncObjConf
     patch.setattr(core, "SyncObjConf", lambda **options: real(**{**options, "leaderFallbackTimeout": 30.0}))
 
 
