@@ -7,7 +7,7 @@ majority whether it still leads; with their answers, no later leader had committ
 - Every round starts after the reads it serves arrived, and takes in none later. A question without an answer is asked
   again under the same number, so an answer to any of them counts, however slow: giving the round up instead would
   confirm nothing on a network whose round trips take longer than the patience.
-- A new leader, term or link voids the round: its reads get a fresh one (etcd once kept it and served stale reads).
+- A new leader, term or link voids the round: its reads get a fresh one, which is answered sooner than the old one.
 - A leader confirms nothing before its own term's first entry is applied: before that it may not know everything that
   was acknowledged under the leader before it.
 - One round serves all reads that wait for it; no message is sent per read.

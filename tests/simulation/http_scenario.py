@@ -10,6 +10,7 @@ from tests.simulation.clients import FOREVER_MS
 from tests.simulation.history import Operation, violations_text
 from tests.simulation.http import Frontends
 from tests.simulation.http_clients import Caller, Heartbeat, HttpClient, HttpLeaseOwner, Shared, TroubleRates
+from tests.simulation.http_delta import DeltaReader
 from tests.simulation.http_watch import HttpWatch
 from tests.simulation.invariants import ObservedEngine
 from tests.simulation.lease_owners import LeaseReader
@@ -52,6 +53,9 @@ class HttpRun(Run):
             for number in range(settings.lease_owners)
         )
         self.cluster.watch.on_deleted.extend(owner.on_deleted for owner in self.owners)
+        self.delta_reader = DeltaReader(
+            "delta reader", self.world, self.cluster.members, self._caller("delta reader"), self.history
+        )
         self.lease_reader = LeaseReader(self.door, self.owners, settings.think)
 
     def client(self, name: str, home: str | None = None) -> HttpClient:
@@ -66,14 +70,20 @@ class HttpRun(Run):
             home=home,
         )
 
+    def start(self) -> None:
+        super().start()
+        self.delta_reader.start()
+
     def finish(self) -> None:
         """Also: every request was answered, and repeating them all changes nothing."""
         self._check_heartbeats()
         self.nemesis.stop()
+        self.delta_reader.stop()
         for client in self.clients:
             client.stop()
         self.cluster.calm()
         self._require(lambda: all(client.idle for client in self.clients), "a request was never answered")
+        self._require(lambda: self.delta_reader.idle, "a request for changes was never answered")
         self._require(self._caught_up, "the nodes do not agree after all faults ended")
         self._repeat()
         super().finish()

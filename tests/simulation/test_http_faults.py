@@ -48,6 +48,7 @@ def test_the_runs_do_what_they_claim() -> None:
     assert sum(run.http.ages_checked for run, _ in runs) > 100
     assert sum(len(run.shared.heartbeats) for run, _ in runs) > 30
     assert sum(len(run.shared.repeatable) for run, _ in runs) > 100
+    assert sum(run.delta_reader.deltas for run, _ in runs) > 100
     assert sum(run.undecided for run, _ in runs) <= 2
 
 
