@@ -142,6 +142,12 @@ class Frontends:
         cluster.on_booted.append(self._booted)
         cluster.on_ending.append(self._ending)
 
+    def close(self) -> None:
+        """The run is over, whatever was under way: nothing of it is left to the garbage collector."""
+        for server in self.servers.values():
+            server.end(power=True)
+        self.servers.clear()
+
     def _booted(self, machine: Machine) -> None:
         server = Server(machine, self.world, self._settings, self.connections_max)
         server.on_handled = self._handled

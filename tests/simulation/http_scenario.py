@@ -14,7 +14,7 @@ from tests.simulation.http_delta import DeltaReader
 from tests.simulation.http_watch import HttpWatch
 from tests.simulation.invariants import ObservedEngine
 from tests.simulation.lease_owners import LeaseReader
-from tests.simulation.scenario import Run
+from tests.simulation.scenario import Report, Run
 from tests.simulation.settings import Settings, log_uniform, swarm
 from tests.simulation.world import World
 
@@ -70,9 +70,16 @@ class HttpRun(Run):
             home=home,
         )
 
+    def run(self, seconds: float) -> Report:
+        try:
+            return super().run(seconds)
+        finally:
+            self.frontends.close()
+
     def start(self) -> None:
         super().start()
-        self.delta_reader.start()
+        if self.clients:
+            self.delta_reader.start()
 
     def finish(self) -> None:
         """Also: every request was answered, and repeating them all changes nothing."""

@@ -48,7 +48,7 @@ def test_the_runs_do_what_they_claim() -> None:
     assert sum(run.http.ages_checked for run, _ in runs) > 100
     assert sum(len(run.shared.heartbeats) for run, _ in runs) > 30
     assert sum(len(run.shared.repeatable) for run, _ in runs) > 100
-    assert sum(run.delta_reader.deltas for run, _ in runs) > 100
+    assert sum(run.delta_reader.deltas for run, _ in runs) > 80
     assert sum(run.undecided for run, _ in runs) <= 2
 
 
@@ -75,6 +75,7 @@ def test_a_run_without_faults_refuses_nothing() -> None:
     settled = len(run.history.operations)
     run.world.run_for(8.0)
     run.finish()
+    run.frontends.close()
     strict = [o for o in run.history.operations[settled:] if o.kind != "stale-read"]
     assert strict
     assert {operation.outcome for operation in strict} == {"ok"}

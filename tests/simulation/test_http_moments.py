@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -80,8 +80,10 @@ def look_up(headers: dict[str, str]) -> Request:
 
 
 @pytest.fixture
-def script() -> Script:
-    return Script()
+def script() -> Iterator[Script]:
+    script = Script()
+    yield script
+    script.run.frontends.close()
 
 
 def applied(script: Script, element: str) -> Callable[[], bool]:

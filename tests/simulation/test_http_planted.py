@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,8 @@ import pytest
 
 from artemis.api import registry_routes
 from artemis.api.answers import NOT_APPLIED, Answer
+from artemis.api.dialects.java import Java
+from artemis.api.dialects.snake import Snake
 from artemis.api.options import ReadOptions
 from artemis.api.registry_routes import RegistryRoutes
 from artemis.api.serving import Serving
@@ -17,6 +19,7 @@ from artemis.commands import Command, Renew, RequestId, Unregister
 from artemis.consensus.futures import EngineFutures
 from artemis.consensus.proposals import Session
 from artemis.consensus.status import NodeStatus
+from artemis.model import Change
 from artemis.outcomes import Renewed, Unregistered
 from tests.simulation.http_scenario import drawn
 from tests.simulation.world import Violation
@@ -97,16 +100,29 @@ def answer_before_it_is_ordered(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(EngineFutures, "propose", propose)
 
 
+def drop_the_last_change_of_a_delta(patch: pytest.MonkeyPatch) -> None:
+    for dialect in (Java, Snake):
+        patch.setattr(dialect, "changed", _without_the_last(dialect.changed))
+
+
+def _without_the_last(guarded: Callable[..., bytes]) -> Callable[..., bytes]:
+    def changed(self: Any, changes: Sequence[Change], version: int, offset_ms: int) -> bytes:
+        return guarded(self, changes[:-1], version, offset_ms)
+
+    return changed
+
+
 @pytest.mark.parametrize(
     ("plant", "expected"),
     [
         (forget_request_ids, "revision|more than once|executions|not in the log|lost"),
-        (call_every_refusal_definite, "definitely failed|failed for certain|which nobody added"),
+        (call_every_refusal_definite, "definitely failed|failed for certain|which nobody added|lacks"),
         (say_nothing_of_the_outcome, "says None of whether it happened"),
-        (read_without_a_barrier, "lacks|older|sees"),
+        (read_without_a_barrier, "lacks|older|sees|asks from version"),
         (claim_a_fresh_state, "ms old at most"),
         (let_late_writes_wait, "allowed are|never answered"),
         (believe_in_leases_that_are_gone, "does not find|too early"),
+        (drop_the_last_change_of_a_delta, "out of turn|lacks|too many|sees|differ"),
         (answer_before_it_is_ordered, "after|older|wrong-answer|lost|repeated"),
     ],
 )
