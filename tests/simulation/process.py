@@ -69,7 +69,7 @@ class Process:
         self.alive = True
         self.paused = False
         self.resumed_at = float("-inf")
-        """When it was last continued after a pause, in the world's time."""
+        """When it last went on after a pause or a call that took time, in the world's time."""
         self._rng = rng
         self._lateness = lateness
         self._on_crashed = on_crashed
@@ -104,6 +104,7 @@ class Process:
 
     def _free(self) -> None:
         self._busy = False
+        self.resumed_at = self.world.now
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
             self.run(callback)
