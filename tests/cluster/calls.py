@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import orjson
+
 from jepsen_lite.cluster import HOST, Cluster
 from jepsen_lite.http1 import Answer, Connection, Lost, NotSent
 from jepsen_lite.registry import (
@@ -30,7 +32,18 @@ TIMEOUT_S = 10.0
 SETTLE_S = 20.0
 """How long a cluster that has a majority again may take to answer: an election and replay on a busy machine."""
 HOUR_MS = 3_600_000
+NODES = ("n1", "n2", "n3")
+DELTA = "/artemis/api/discovery/services-delta.json"
+SERVICES = "/artemis/api/discovery/services.json"
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a delta: ``new``, ``change`` or ``delete``, and the instance as the answer has it."""
+
+    type: str
+    instance: Mapping[str, object]
 
 
 @dataclass(slots=True)
@@ -52,17 +65,27 @@ class Calls:
             idle.append(connection)
 
     async def register(
-        self, node: str, service: str, ids: Sequence[str], metadata: Mapping[str, str] | None = None
+        self,
+        node: str,
+        service: str,
+        ids: Sequence[str],
+        metadata: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        ttl_ms: int = HOUR_MS,
     ) -> Answer:
-        """Register instances whose lease outlives the test."""
-        items = [instance(service, one, metadata, ttl_ms=HOUR_MS) for one in ids]
-        return await self.request(node, "POST", REGISTER, instances_body(items))
+        """Register instances, with a lease that outlives the test unless ``ttl_ms`` is given."""
+        items = [instance(service, one, metadata, ttl_ms=ttl_ms) for one in ids]
+        return await self.request(node, "POST", REGISTER, instances_body(items), headers)
 
     async def heartbeat(self, node: str, service: str, ids: Sequence[str]) -> Answer:
         return await self.request(node, "POST", HEARTBEAT, instances_body([instance(service, one) for one in ids]))
 
-    async def unregister(self, node: str, service: str, ids: Sequence[str]) -> Answer:
-        return await self.request(node, "POST", UNREGISTER, instances_body([instance(service, one) for one in ids]))
+    async def unregister(
+        self, node: str, service: str, ids: Sequence[str], headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        items = [instance(service, one) for one in ids]
+        return await self.request(node, "POST", UNREGISTER, instances_body(items), headers)
 
     async def lookup(
         self, node: str, service: str, level: Consistency = "linearizable", *, min_revision: int | None = None
@@ -80,6 +103,20 @@ class Calls:
         ids = [str(item["instanceId"]) for item in found]
         assert len(set(ids)) == len(ids), f"{node} repeats instances of {service}"
         return set(ids)
+
+    async def delta(self, node: str, version: int) -> tuple[int, dict[str, list[Change]]]:
+        """What changed after ``version``, per service and in order, and the version to go on from.
+
+        Raises ``AssertionError`` when the node does not answer it.
+        """
+        answer = await self.request(node, "POST", DELTA, orjson.dumps({"version": version}))
+        assert evidence_of(answer).code == "success", f"{node} answered {answer.status} {answer.body[:300]!r}"
+        body = orjson.loads(answer.body)
+        assert body["version"] == revision(answer)
+        return body["version"], {
+            service: [Change(item["changeType"], item["instance"]) for item in changes]
+            for service, changes in body["delta"].items()
+        }
 
     async def eventual_ids(self, node: str, service: str) -> set[str]:
         """The first successful linearizable read after a fault, within ``SETTLE_S``."""
