@@ -12,6 +12,7 @@ from artemis.api import registry_routes
 from artemis.api.answers import NOT_APPLIED, Answer
 from artemis.api.dialects.java import Java
 from artemis.api.dialects.snake import Snake
+from artemis.api.heartbeats import Heartbeats, propose
 from artemis.api.options import ReadOptions
 from artemis.api.registry_routes import RegistryRoutes
 from artemis.api.serving import Serving
@@ -71,16 +72,16 @@ def let_late_writes_wait(patch: pytest.MonkeyPatch) -> None:
 def believe_in_leases_that_are_gone(patch: pytest.MonkeyPatch) -> None:
     """The second look by key is left out: an instance that registered anew elsewhere is called unknown."""
 
-    async def renew(self: RegistryRoutes, keys: list[Any], timeout_ms: int) -> tuple[list[int], int]:
+    async def renew(self: Heartbeats, keys: list[Any], timeout_ms: int) -> tuple[list[int], int]:
         missing = [position for position, key in enumerate(keys) if self._node.registry.find(key) is None]
-        outcome = await self._propose(_renewal(self, keys), Renewed, None, timeout_ms)
+        outcome = await propose(self._node, _renewal(self, keys), Renewed, None, timeout_ms)
         return missing, outcome.revision
 
-    patch.setattr(RegistryRoutes, "_renew", renew)
+    patch.setattr(Heartbeats, "_renew", renew)
 
 
-def _renewal(routes: RegistryRoutes, keys: list[Any]) -> Command:
-    found = [routes._node.registry.find(key) for key in keys]
+def _renewal(heartbeats: Heartbeats, keys: list[Any]) -> Command:
+    found = [heartbeats._node.registry.find(key) for key in keys]
     return Renew(tuple(record.lease_id for record in found if record is not None), ())
 
 
