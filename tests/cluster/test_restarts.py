@@ -12,7 +12,7 @@ from artemis.client import ArtemisError, AsyncArtemisClient, AsyncRegistration, 
 from jepsen_lite.cluster import Cluster
 from jepsen_lite.http1 import Answer, Lost, NotSent
 from jepsen_lite.registry import REGION, REGISTER, ZONE, evidence_of, instance, instances_body
-from tests.cluster.calls import HOUR_MS, NODES, SERVICES, SETTLE_S, Calls, succeeded
+from tests.cluster.calls import HOUR_MS, NODES, SERVICES, SETTLE_S, Calls, eventually, succeeded
 
 pytestmark = [pytest.mark.cluster, pytest.mark.anyio]
 
@@ -47,13 +47,11 @@ async def test_c7_a_node_that_was_down_has_what_it_missed_in_its_first_answer(
     victim = next(node for node in reversed(NODES) if node != leader)
     cluster.kill(victim)
 
-    async def noticed() -> bool:
+    async def noticed() -> None:
         text = await asyncio.to_thread(cluster.text, leader, "/metrics")
-        return f'artemis_raft_peer_connected{{peer="{victim}"}} 0.0' in text
+        assert f'artemis_raft_peer_connected{{peer="{victim}"}} 0.0' in text
 
-    async with asyncio.timeout(SETTLE_S):
-        while not await noticed():
-            await asyncio.sleep(0.05)
+    await eventually(noticed, f"{leader} has noticed that {victim} is gone")
     writer = next(node for node in NODES if node != victim)
     succeeded(await calls.register(writer, service, ["x"]))
     cluster.restart(victim)
@@ -129,9 +127,11 @@ class Load:
     async def more(self, count: int) -> None:
         """Wait until ``count`` more calls have succeeded."""
         wanted = self.calls + count
-        async with asyncio.timeout(SETTLE_S):
-            while self.calls < wanted:
-                await asyncio.sleep(0.02)
+
+        async def done() -> None:
+            assert self.calls >= wanted
+
+        await eventually(done, f"{count} more calls")
 
 
 async def test_c9_a_rolling_restart_fails_no_request_and_loses_no_lease(
