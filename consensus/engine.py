@@ -89,6 +89,8 @@ class Engine:
         self._status_at = float("-inf")
         self._ticked_at = world.clock()
         self._drain_until = float("-inf")
+        self._clock_moved_at = world.clock()
+        """When this node, since it started, first applied the lease clock's present value."""
         self.leadership = Leadership(len(members), timing, bounds)
         self.reads = ReadBarriers(bounds.waiting_reads, world.rng.getrandbits(51))
         self.session = Session(node_id, self.journal.incarnation, bounds)
@@ -142,8 +144,8 @@ class Engine:
     def propose(self, command: Command, request: RequestId | None, timeout_ms: int, resolve: Resolve) -> None:
         """Order ``command``; ``resolve`` gets this node's own outcome, or an error. Raises when it is not taken."""
         self._refuse_if_stopped()
-        # The budget counts on the lease clock as applied here, which may be behind by a step or two.
-        expires_at_ms = self.registry.clock_ms + timeout_ms + self._timing.lease_step_ms * 2
+        # The budget counts on the lease clock as applied here, which may be behind by a few steps.
+        expires_at_ms = self.registry.clock_ms + timeout_ms + self._timing.lease_step_ms * 3
         self.session.propose(command, request, expires_at_ms, self.now() + timeout_ms / 1000, resolve)
         self.wake()
 
@@ -290,7 +292,7 @@ class Engine:
             self._seen = seen
             self.reads.restart()
         if self.core.leader_ready:
-            self.leadership.begin(self.registry.clock_ms, self.now())
+            self.leadership.begin(self.registry.clock_ms, self._clock_moved_at, self.now())
 
     def _hand_over(self) -> None:
         """Give the leader what waits here."""
@@ -402,9 +404,13 @@ class Engine:
             self._gated.append((self.journal.lsn, peer, message))
 
     def apply(self, index: int, payload: bytes) -> None:
+        now = self.now()
         if payload:
             entry = decode_entry(payload)
+            clock_ms = self.registry.clock_ms
             outcomes = self.registry.apply(index, entry)
+            if self.registry.clock_ms != clock_ms:
+                self._clock_moved_at = now
             session = self.session
             for proposal, outcome in zip(entry.proposals, outcomes, strict=True):
                 if (
@@ -415,7 +421,7 @@ class Engine:
                     session.resolve(proposal.seq, outcome)
                     if isinstance(outcome, Refused) and outcome.reason == "superseded":
                         self._renew_session()
-        self.leadership.on_applied(index, self.now())
+        self.leadership.on_applied(index, now)
         self._revision_waiters.release(self.registry.revision)
         for listener in self._listeners:
             listener(index)
@@ -441,6 +447,7 @@ class Engine:
     def replace_registry(self, registry: Registry, index: int) -> None:
         """A snapshot takes the place of the applied state."""
         self.registry = registry
+        self._clock_moved_at = self.now()
         session = registry.session(self.node_id)
         if session is not None and session.incarnation == self.session.incarnation:
             self.session.resolve_skipped(session.seq)

@@ -50,10 +50,11 @@ class Leadership:
         self._in_flight_max = bounds.entries_in_flight if members > 1 else 1
         self._clock: LeaseClock | None = None
 
-    def begin(self, applied_clock_ms: int, now: float) -> None:
-        """The leader has applied everything that earlier leaders committed: from here it may stamp entries."""
+    def begin(self, applied_clock_ms: int, applied_at: float, now: float) -> None:
+        """The leader has applied everything that earlier leaders committed, the lease clock's present value at
+        ``applied_at``: from here it may stamp entries."""
         if self._clock is None:
-            self._clock = LeaseClock(applied_clock_ms, now)
+            self._clock = LeaseClock(applied_clock_ms, applied_at, now)
 
     def advance(self, host: Leader) -> bool:
         """Hand the leadership over if that was asked, and append what waits. True if something was appended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from artemis.errors import InvalidInput
+from artemis.leases import LEASE_STAMP_ERROR_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +21,9 @@ class Timing:
     election_timeout_ms_max: int = 1000
     timer_ms: int = 20
     """How often elections, deadlines and clock steps are looked at when no message arrives."""
-    lease_step_ms: int = 250
-    """While leases exist the lease clock moves at least this often, else expiry would wait for traffic."""
+    lease_step_ms: int = 150
+    """While leases exist the lease clock moves at least this often, else expiry would wait for traffic. With
+    ``timer_ms`` below the error of stamps, which is what a new leader may credit (``leaseclock``)."""
 
     def validate(self) -> None:
         if self.heartbeat_ms < 10:
@@ -36,6 +38,11 @@ class Timing:
                 "election_timeout_ms_max",
                 f"{self.election_timeout_ms_max} must be more than election_timeout_ms_min"
                 f" ({self.election_timeout_ms_min})",
+            )
+        if self.lease_step_ms + self.timer_ms >= LEASE_STAMP_ERROR_MS:
+            raise InvalidInput(
+                "lease_step_ms",
+                f"{self.lease_step_ms} with timer_ms ({self.timer_ms}) must be below {LEASE_STAMP_ERROR_MS}",
             )
 
 

@@ -298,7 +298,49 @@ def deadlines_without_the_error_of_stamps(patch: pytest.MonkeyPatch) -> None:
 @mutant("P4", "leadership.Leadership.begin", Seeds(faults("kill"), EARLY + "|" + CLOCK))
 def shorten_leases_at_each_failover(patch: pytest.MonkeyPatch) -> None:
     guarded = LeaseClock.__init__
-    patch.setattr(LeaseClock, "__init__", lambda self, clock_ms, now: guarded(self, clock_ms + 900, now))
+    patch.setattr(LeaseClock, "__init__", lambda self, clock_ms, at, now: guarded(self, clock_ms + 900, at, now))
+
+
+@mutant(
+    "P5",
+    "leaseclock.LeaseClock.__init__",
+    Named("simulation/test_lease_tails.py::test_a_change_of_leader_costs_the_commit_of_one_stamp_and_no_step"),
+)
+def lose_the_time_since_the_last_stamp_at_each_failover(patch: pytest.MonkeyPatch) -> None:
+    guarded = LeaseClock.__init__
+    patch.setattr(LeaseClock, "__init__", lambda self, clock_ms, at, now: guarded(self, clock_ms, now, now))
+
+
+@mutant(
+    "P4",
+    "leaseclock.LeaseClock.__init__",
+    Named(
+        "unit/test_leaseclock.py::test_a_new_leader_counts_no_more_of_the_time_without_a_leader_than_a_stamp_may_err"
+    ),
+)
+def count_all_time_since_the_last_stamp_at_a_failover(patch: pytest.MonkeyPatch) -> None:
+    guarded = LeaseClock.__init__
+
+    def generous(self: LeaseClock, clock_ms: int, at: float, now: float) -> None:
+        guarded(self, clock_ms, at, now)
+        self._counted_to = at
+
+    patch.setattr(LeaseClock, "__init__", generous)
+
+
+@mutant(
+    "P4",
+    "leaseclock.LeaseClock.__init__",
+    Named("unit/test_leaseclock.py::test_no_lease_ends_early_over_any_number_of_leaders"),
+)
+def count_the_error_of_a_stamp_at_each_failover_whatever_has_passed(patch: pytest.MonkeyPatch) -> None:
+    guarded = LeaseClock.__init__
+
+    def generous(self: LeaseClock, clock_ms: int, at: float, now: float) -> None:
+        guarded(self, clock_ms, at, now)
+        self._counted_to = now - leases.LEASE_STAMP_ERROR_MS / 1000
+
+    patch.setattr(LeaseClock, "__init__", generous)
 
 
 @mutant("P4", "leadership.Leadership.advance", Seeds(faults("kill"), "still has instances whose owners died"))

@@ -19,8 +19,10 @@ from tests.simulation.world import World
 LATE_SECONDS_MAX = 1.0
 """What is promised for the late tail."""
 
+COMMIT_SECONDS = 0.01
+"""A commit of the simulated cluster, most of the time."""
 COMMITS_SECONDS = 0.05
-"""Two commits of the simulated cluster: one in flight when the step is due, and the step."""
+"""Two commits: one in flight when the step is due, and the step. Few are slow, but the slowest counts."""
 STEP_SECONDS = (Timing().lease_step_ms + Timing().timer_ms) / 1000
 QUIET_SECONDS_MAX = LEASE_STAMP_ERROR_MS / 1000 + STEP_SECONDS + COMMITS_SECONDS
 
@@ -136,18 +138,26 @@ def test_an_outage_longer_than_the_ttl_ends_no_lease_whose_holder_goes_on(
         assert tails.ended() == []
 
 
-def test_each_change_of_leader_on_a_quiet_cluster_costs_a_step_at_most() -> None:
-    """The new leader goes on from the last committed stamp, so what the old one had not committed is not counted."""
-    cluster, tails = started("quiet changes", canary=False)
-    for ttl_ms in TTLS_MS:
+@pytest.mark.parametrize("down", ["resigns", "is killed"])
+def test_a_change_of_leader_costs_the_commit_of_one_stamp_and_no_step(down: str) -> None:
+    """Leases outlive up to twenty leaders. A new leader counts the time since it applied the last stamp, so of a
+    hand-over, which is short, only that stamp's commit is lost; of the time without a leader it counts a part."""
+    cluster, tails = started(f"a leader {down}", canary=down == "is killed")
+    for ttl_ms in (9000, 15_000, 20_000):
         tails.hold(f"i{ttl_ms}", ttl_ms, renewals=0)
-    for _ in range(8):
+    for _ in range(20):
+        if down == "resigns":
+            cluster.resign(leader_of(cluster))
+        else:
+            cluster.kill(leader_of(cluster))
+            cluster.world.run_for(1.3)
+            cluster.calm()
+            assert cluster.world.run_until_true(lambda: cluster.agreed_leader() is not None, within=10)
         cluster.world.run_for(0.9)
-        cluster.resign(leader_of(cluster))
-        cluster.world.run_for(0.2)
-    for each in all_ended(cluster, tails, within=30):
-        assert each.late <= QUIET_SECONDS_MAX + each.leader_changes * (STEP_SECONDS + COMMITS_SECONDS)
-        assert each.leader_changes > 0
+    ended = all_ended(cluster, tails, within=60)
+    for each in ended:
+        assert each.late <= QUIET_SECONDS_MAX + each.leader_changes * COMMIT_SECONDS
+    assert max(each.leader_changes for each in ended) >= 10
 
 
 @pytest.mark.parametrize(("added_ms", "seen"), [(-50, "early"), (1200, "late")])

@@ -119,7 +119,6 @@ def test_numbers_are_those_of_the_code() -> None:
     step = f"{timing.lease_step_ms} ms + {timing.timer_ms} ms"
     for words in (
         f"TTL + {LEASE_STAMP_ERROR_MS} ms + {step} + two commits",
-        f"one step, {step},",
         f"counts as {STEP_MAX_MS} ms at most",
         f"for {limits.request_window_ms // 60_000} minutes",
         f"the last {limits.requests_max:,} requests",
