@@ -14,8 +14,11 @@ import msgspec
 from artemis.errors import DataDamaged
 from artemis.model import Instance, InstanceKey, Member
 
-ENTRY_FORMAT = 1
+ENTRY_FORMAT = 2
 """First byte of every entry."""
+
+ENTRY_FORMATS_READ = frozenset((1, ENTRY_FORMAT))
+"""Format 1 is the same without conditions, whose absence is what they are by default."""
 
 
 class Registration(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
@@ -23,21 +26,38 @@ class Registration(msgspec.Struct, frozen=True, array_like=True, gc=False, forbi
     ttl_ms: int
 
 
+class Condition(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
+    """What the present record of one instance must be; where it is not, that instance is refused and the others are
+    done. 0 stands for no record at all. None: not compared. With both, both must hold.
+
+    ``position`` is that of the instance or key in its command. Of several for one position the last counts.
+    """
+
+    position: int
+    revision: int | None = None
+    epoch: int | None = None
+    """The lease epoch, which is the record's lease id."""
+
+
 class Register(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=1):
     """Put each instance, replacing what has its key, with a new lease. All of them appear at once."""
 
     items: tuple[Registration, ...]
+    conditions: tuple[Condition, ...] = ()
 
 
 class Renew(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=2):
-    """Restart leases. ``lease_ids`` is the cheap form for leases the sender knows; ``keys`` is for the others."""
+    """Restart leases. ``lease_ids`` is the cheap form for leases the sender knows; ``keys`` is for the others.
+    ``conditions`` are on the keys."""
 
     lease_ids: tuple[int, ...] = ()
     keys: tuple[InstanceKey, ...] = ()
+    conditions: tuple[Condition, ...] = ()
 
 
 class Unregister(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=3):
     keys: tuple[InstanceKey, ...]
+    conditions: tuple[Condition, ...] = ()
 
 
 class Announce(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=4):
@@ -102,8 +122,8 @@ def encode_entry(clock_ms: int, encoded_proposals: tuple[bytes, ...] | list[byte
 
 
 def decode_entry(data: bytes) -> Entry:
-    if not data or data[0] != ENTRY_FORMAT:
-        raise DataDamaged(f"entry: format {data[:1].hex() or 'empty'}, this node reads {ENTRY_FORMAT:02x}")
+    if not data or data[0] not in ENTRY_FORMATS_READ:
+        raise DataDamaged(f"entry: format {data[:1].hex() or 'empty'}, this node reads 01 and {ENTRY_FORMAT:02x}")
     try:
         return _entry_decoder.decode(memoryview(data)[1:])
     except (msgspec.DecodeError, ValueError) as exc:

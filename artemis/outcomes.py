@@ -7,25 +7,43 @@ from typing import Literal
 import msgspec
 
 
+class Conflict(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
+    """The instance at ``position`` of the command did not meet its condition, so nothing was done to it.
+
+    ``revision`` and ``epoch`` are those of its record when that was decided; both 0 if there was none.
+    """
+
+    position: int
+    revision: int
+    epoch: int
+
+
 class Registered(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=1):
-    """``revision`` is the cluster revision after the command; ``lease_ids`` and ``created`` follow the order asked."""
+    """``revision`` is the cluster revision after the command; ``lease_ids`` and ``created`` follow the order asked,
+    with 0 and False at the positions that ``refused`` names."""
 
     revision: int
     lease_ids: tuple[int, ...]
     created: tuple[bool, ...]
+    refused: tuple[Conflict, ...] = ()
 
 
 class Renewed(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=2):
-    """Positions (in the command) of the leases and keys that do not exist. All others run anew."""
+    """Positions (in the command) of the leases and keys that do not exist. All others run anew, except for the keys
+    that ``refused`` names."""
 
     revision: int
     missing_leases: tuple[int, ...] = ()
     missing_keys: tuple[int, ...] = ()
+    refused: tuple[Conflict, ...] = ()
 
 
 class Unregistered(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=3):
+    """``existed`` follows the order asked. What ``refused`` names is as it was."""
+
     revision: int
     existed: tuple[bool, ...]
+    refused: tuple[Conflict, ...] = ()
 
 
 class Announced(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=4):

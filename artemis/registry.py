@@ -21,10 +21,10 @@ from typing import NamedTuple, assert_never
 import msgspec
 
 from artemis.changes import ChangeRing
-from artemis.commands import Announce, Command, Entry, Proposal, Register, Renew, RequestId, Unregister
+from artemis.commands import Announce, Command, Condition, Entry, Proposal, Register, Renew, RequestId, Unregister
 from artemis.leases import Grant, LeaseTable
 from artemis.model import Change, ChangeType, Compacted, Instance, InstanceKey, Member, Record, encode_instance, key_of
-from artemis.outcomes import Announced, Outcome, Refused, Registered, Renewed, Unregistered
+from artemis.outcomes import Announced, Conflict, Outcome, Refused, Registered, Renewed, Unregistered
 from artemis.services import FrozenServices, ServiceIndex, ServiceView
 from artemis.sessions import Remembered, RequestWindow, Session
 
@@ -143,6 +143,11 @@ class Registry:
         """The lease time at which the lease ends unless renewed; None if there is no such lease."""
         return self._leases.deadline_ms(lease_id)
 
+    @property
+    def changes_oldest(self) -> int:
+        """The smallest revision from which changes can still be listed completely."""
+        return self._ring.oldest
+
     def changes_since(self, revision: int) -> Sequence[Change] | Compacted:
         """Every change with a greater revision, in order, or ``Compacted`` if some of them are no longer kept.
 
@@ -217,10 +222,17 @@ class Registry:
     def _register(self, command: Register) -> Registered:
         lease_ids: list[int] = []
         created: list[bool] = []
-        for item in command.items:
+        refused: list[Conflict] = []
+        conditions = {condition.position: condition for condition in command.conditions}
+        for position, item in enumerate(command.items):
             instance = item.instance
             key = key_of(instance)
             replaced = self._index.find(key)
+            if conditions and not _holds(conditions.get(position), replaced):
+                refused.append(_conflict(position, replaced))
+                lease_ids.append(0)
+                created.append(False)
+                continue
             if replaced is not None:
                 self._leases.drop(replaced.lease_id)
             lease_id = self._next_lease_id
@@ -231,7 +243,7 @@ class Registry:
             self._index.put(key, Record(instance, lease_id, revision), encoded, replaced)
             lease_ids.append(lease_id)
             created.append(replaced is None)
-        return Registered(self.revision, tuple(lease_ids), tuple(created))
+        return Registered(self.revision, tuple(lease_ids), tuple(created), tuple(refused))
 
     def _renew(self, command: Renew) -> Renewed:
         renew = self._leases.renew
@@ -240,23 +252,31 @@ class Registry:
             position for position, lease_id in enumerate(command.lease_ids) if not renew(lease_id, clock_ms)
         ]
         missing_keys: list[int] = []
+        refused: list[Conflict] = []
+        conditions = {condition.position: condition for condition in command.conditions}
         for position, key in enumerate(command.keys):
             record = self._index.find(key)
-            if record is None:
+            if conditions and not _holds(conditions.get(position), record):
+                refused.append(_conflict(position, record))
+            elif record is None:
                 missing_keys.append(position)
             else:
                 renew(record.lease_id, clock_ms)
-        return Renewed(self.revision, tuple(missing_leases), tuple(missing_keys))
+        return Renewed(self.revision, tuple(missing_leases), tuple(missing_keys), tuple(refused))
 
     def _unregister(self, command: Unregister) -> Unregistered:
         existed: list[bool] = []
-        for key in command.keys:
+        refused: list[Conflict] = []
+        conditions = {condition.position: condition for condition in command.conditions}
+        for position, key in enumerate(command.keys):
             record = self._index.find(key)
-            if record is not None:
+            existed.append(record is not None)
+            if conditions and not _holds(conditions.get(position), record):
+                refused.append(_conflict(position, record))
+            elif record is not None:
                 self._leases.drop(record.lease_id)
                 self._remove(key)
-            existed.append(record is not None)
-        return Unregistered(self.revision, tuple(existed))
+        return Unregistered(self.revision, tuple(existed), tuple(refused))
 
     def _remove(self, key: InstanceKey) -> None:
         """Take out the instance, which exists and whose lease is gone."""
@@ -326,3 +346,14 @@ class Registry:
         """The frozen state and the orders of those dicts that have a defined one: ``==`` of dicts ignores it."""
         state = self.freeze()
         return (*state, list(state.members), list(state.requests))
+
+
+def _holds(condition: Condition | None, record: Record | None) -> bool:
+    if condition is None:
+        return True
+    revision, epoch = (0, 0) if record is None else (record.revision, record.lease_id)
+    return condition.revision in (None, revision) and condition.epoch in (None, epoch)
+
+
+def _conflict(position: int, record: Record | None) -> Conflict:
+    return Conflict(position, 0, 0) if record is None else Conflict(position, record.revision, record.lease_id)

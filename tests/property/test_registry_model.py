@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from artemis import snapshot
-from artemis.commands import Entry, Proposal, Renew, RequestId
+from artemis.commands import Entry, Proposal, Register, Renew, RequestId, Unregister
 from artemis.leases import LEASE_STAMP_ERROR_MS
 from artemis.model import Change, Compacted, Instance, InstanceKey, key_of
 from artemis.outcomes import Refused, Registered, Renewed, Unregistered
@@ -57,16 +57,22 @@ def test_random_logs_reach_every_situation_that_matters() -> None:
                         seen.add(reason)
                     case Renewed(missing_leases=(), missing_keys=()) if proposal.command != Renew():
                         seen.add("renewed")
-                    case Registered(created=created) if False in created:
+                    case Registered(created=created, refused=()) if False in created:
                         seen.add("replaced")
-                    case Unregistered(existed=existed) if True in existed:
+                    case Unregistered(existed=existed, refused=()) if True in existed:
                         seen.add("removed")
+                if isinstance(outcome, Registered | Renewed | Unregistered) and outcome.refused:
+                    seen.add(f"conflict in {type(outcome).__name__}")
+                if isinstance(proposal.command, Register | Unregister) and proposal.command.conditions:
+                    met = isinstance(outcome, Registered | Unregistered) and not outcome.refused
+                    seen.update({"condition met"} if met else ())
             if not entry.proposals and registry.instance_count < before:
                 seen.add("evicted")
 
     look()
     everything = {"skipped", "expired", "request-id-reused", "superseded", "renewed", "replaced", "removed", "evicted"}
-    assert seen == everything
+    conflicts = {f"conflict in {outcome}" for outcome in ("Registered", "Renewed", "Unregistered")}
+    assert seen == everything | conflicts | {"condition met"}
 
 
 @settings(max_examples=100, deadline=None)

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from artemis import leases
+from artemis import leases, registry
 from artemis.changes import ChangeRing
-from artemis.commands import Entry, Proposal
+from artemis.commands import Condition, Entry, Proposal, Register
 from artemis.consensus import inbox, leaseclock
 from artemis.consensus.core import RaftCore
 from artemis.consensus.engine import Engine
@@ -21,6 +21,8 @@ from artemis.consensus.proposals import Session
 from artemis.consensus.reads import Confirmations, ReadBarriers
 from artemis.consensus.wire import Forward, Message, ReadProbeReply
 from artemis.leases import LeaseTable
+from artemis.model import Record, key_of
+from artemis.outcomes import Registered
 from artemis.registry import Registry
 from artemis.sessions import RequestWindow
 from tests.simulation.mutant import Named, Seeds, faults, mutant
@@ -253,6 +255,53 @@ def apply_what_an_earlier_start_left(patch: pytest.MonkeyPatch) -> None:
         return guarded(self, proposal)
 
     patch.setattr(Registry, "_apply_proposal", unguarded)
+
+
+# conditions
+
+
+@mutant(
+    "P2",
+    "registry._holds",
+    Named("unit/test_conditions.py::test_an_unmet_condition_changes_nothing_and_names_what_is_there"),
+)
+def ignore_conditions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(registry, "_holds", lambda condition, record: True)
+
+
+@mutant(
+    "P2",
+    "registry._holds",
+    Named("unit/test_conditions.py::test_an_unmet_condition_changes_nothing_and_names_what_is_there"),
+)
+def compare_the_epoch_with_the_expected_revision(patch: pytest.MonkeyPatch) -> None:
+    guarded = registry._holds
+
+    def confused(condition: Condition | None, record: Record | None) -> bool:
+        if record is not None:
+            record = Record(record.instance, record.revision, record.lease_id)
+        return guarded(condition, record)
+
+    patch.setattr(registry, "_holds", confused)
+
+
+@mutant(
+    "P2",
+    "registry.Registry._register",
+    Named("unit/test_conditions.py::test_conditions_are_decided_one_by_one_in_the_order_of_the_request"),
+)
+def decide_conditions_before_the_request_begins(patch: pytest.MonkeyPatch) -> None:
+    guarded = Registry._register
+
+    def eager(self: Registry, command: Register) -> Registered:
+        kept = [
+            condition
+            for condition in command.conditions
+            if not registry._holds(condition, self.find(key_of(command.items[condition.position].instance)))
+        ]
+        return guarded(self, Register(command.items, tuple(kept)))
+
+    patch.setattr(Registry, "_register", eager)
 
 
 # the lease clock

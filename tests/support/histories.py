@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from artemis.commands import (
     Announce,
     Command,
+    Condition,
     Entry,
     Proposal,
     Register,
@@ -40,13 +41,29 @@ _MEMBERS = [
     for url in ("http://a", "http://b")
 ]
 
+# Revisions and epochs are small numbers and often equal: a condition on the wrong one of them must show.
+_conditions = st.lists(
+    st.builds(
+        Condition,
+        st.sampled_from([0, 0, 0, 1, 2, 9]),
+        st.none() | st.integers(0, 8) | st.just(0),
+        st.none() | st.integers(0, 8),
+    ),
+    max_size=2,
+).map(tuple)
+_mostly_none = st.one_of(st.just(()), st.just(()), _conditions)
+
 _registrations = st.builds(Registration, st.sampled_from(_INSTANCES), st.sampled_from(_TTLS_MS))
 commands: st.SearchStrategy[Command] = st.one_of(
-    st.lists(_registrations, min_size=1, max_size=4).map(lambda items: Register(tuple(items))),
-    st.lists(_registrations, min_size=1, max_size=4).map(lambda items: Register(tuple(items))),
+    st.builds(Register, st.lists(_registrations, min_size=1, max_size=4).map(tuple), _mostly_none),
+    st.builds(Register, st.lists(_registrations, min_size=1, max_size=4).map(tuple), _mostly_none),
     st.lists(st.integers(1, 12), min_size=1, max_size=3).map(lambda lease_ids: Renew(lease_ids=tuple(lease_ids))),
-    st.lists(st.sampled_from(_KEYS), min_size=1, max_size=3).map(lambda keys: Renew(keys=tuple(keys))),
-    st.lists(st.sampled_from(_KEYS), min_size=1, max_size=3).map(lambda keys: Unregister(tuple(keys))),
+    st.builds(
+        Renew,
+        keys=st.lists(st.sampled_from(_KEYS), min_size=1, max_size=3).map(tuple),
+        conditions=_mostly_none,
+    ),
+    st.builds(Unregister, st.lists(st.sampled_from(_KEYS), min_size=1, max_size=3).map(tuple), _mostly_none),
     st.sampled_from(_MEMBERS).map(Announce),
 )
 # Mostly a fresh number of the present start; sometimes one that was used, left out, or of another start.

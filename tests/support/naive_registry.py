@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from artemis.commands import Announce, Command, Entry, Proposal, Register, Renew, RequestId, Unregister
+from artemis.commands import Announce, Command, Condition, Entry, Proposal, Register, Renew, RequestId, Unregister
 from artemis.model import Change, ChangeType, Instance, InstanceKey, Member
-from artemis.outcomes import Announced, Outcome, Refused, Registered, Renewed, Unregistered
+from artemis.outcomes import Announced, Conflict, Outcome, Refused, Registered, Renewed, Unregistered
 
 STAMP_ERROR_MS = 200
 REQUEST_WINDOW_MS = 600_000
@@ -81,23 +81,32 @@ class NaiveRegistry:
         if isinstance(command, Renew):
             return self._renew(command)
         if isinstance(command, Unregister):
-            existed = []
-            for key in command.keys:
+            existed, refused = [], []
+            for position, key in enumerate(command.keys):
                 row = self.find(key)
                 existed.append(row is not None)
-                if row is not None:
+                conflict = self._conflict(command.conditions, position, key)
+                if conflict is not None:
+                    refused.append(conflict)
+                elif row is not None:
                     self.rows.remove(row)
                     self._change("delete", row.instance)
-            return Unregistered(self.revision, tuple(existed))
+            return Unregistered(self.revision, tuple(existed), tuple(refused))
         assert isinstance(command, Announce)
         self.members[command.member.node_id] = command.member
         return Announced(self.revision)
 
     def _register(self, command: Register) -> Registered:
-        lease_ids, created = [], []
-        for item in command.items:
+        lease_ids, created, refused = [], [], []
+        for position, item in enumerate(command.items):
+            row = Row(item.instance, self.lease_ids_given + 1, self.revision + 1, item.ttl_ms, self.clock_ms)
+            conflict = self._conflict(command.conditions, position, row.key)
+            if conflict is not None:
+                refused.append(conflict)
+                lease_ids.append(0)
+                created.append(False)
+                continue
             self.lease_ids_given += 1
-            row = Row(item.instance, self.lease_ids_given, self.revision + 1, item.ttl_ms, self.clock_ms)
             old = self.find(row.key)
             if old is None:
                 self.rows.append(row)
@@ -106,16 +115,31 @@ class NaiveRegistry:
             self._change("new" if old is None else "change", row.instance)
             lease_ids.append(row.lease_id)
             created.append(old is None)
-        return Registered(self.revision, tuple(lease_ids), tuple(created))
+        return Registered(self.revision, tuple(lease_ids), tuple(created), tuple(refused))
 
     def _renew(self, command: Renew) -> Renewed:
         by_id = [next((row for row in self.rows if row.lease_id == each), None) for each in command.lease_ids]
+        conflicts = [self._conflict(command.conditions, at, key) for at, key in enumerate(command.keys)]
         by_key = [self.find(key) for key in command.keys]
-        for row in by_id + by_key:
+        allowed = [row for row, conflict in zip(by_key, conflicts, strict=True) if conflict is None]
+        for row in by_id + allowed:
             if row is not None:
                 row.renewed_at_ms = self.clock_ms
-        missing = [tuple(at for at, row in enumerate(rows) if row is None) for rows in (by_id, by_key)]
-        return Renewed(self.revision, missing[0], missing[1])
+        missing_leases = tuple(at for at, row in enumerate(by_id) if row is None)
+        missing_keys = tuple(at for at, row in enumerate(by_key) if row is None and conflicts[at] is None)
+        refused = tuple(conflict for conflict in conflicts if conflict is not None)
+        return Renewed(self.revision, missing_leases, missing_keys, refused)
+
+    def _conflict(self, conditions: tuple[Condition, ...], position: int, key: InstanceKey) -> Conflict | None:
+        """What speaks against the command at this position."""
+        row = self.find(key)
+        found = Conflict(position, row.revision if row else 0, row.lease_id if row else 0)
+        for condition in reversed(conditions):
+            if condition.position == position:
+                wrong_revision = condition.revision is not None and condition.revision != found.revision
+                wrong_epoch = condition.epoch is not None and condition.epoch != found.epoch
+                return found if wrong_revision or wrong_epoch else None
+        return None
 
     def _change(self, kind: ChangeType, instance: Instance) -> None:
         self.revision += 1

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from artemis import snapshot
 from artemis.commands import (
     Command,
+    Condition,
     Entry,
     Proposal,
     Register,
@@ -29,8 +32,8 @@ def instance(service_id: str = "orders", instance_id: str = "i1", **fields: obje
     return Instance(service_id=service_id, instance_id=instance_id, **(values | fields))  # type: ignore[arg-type]
 
 
-def register(*instances: Instance, ttl_ms: int = TTL_MS) -> Register:
-    return Register(tuple(Registration(each, ttl_ms) for each in instances))
+def register(*instances: Instance, ttl_ms: int = TTL_MS, conditions: Iterable[Condition] = ()) -> Register:
+    return Register(tuple(Registration(each, ttl_ms) for each in instances), tuple(conditions))
 
 
 def unregister(*instances: Instance) -> Unregister:

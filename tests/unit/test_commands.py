@@ -54,7 +54,7 @@ def test_a_step_is_an_entry_without_proposals() -> None:
     assert decode_entry(encode_entry(9)) == Entry(9)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00", b"\x02" + encode_entry(9)[1:], b"\x80\x04pickle"])
+@pytest.mark.parametrize("data", [b"", b"\x00", b"\x03" + encode_entry(9)[1:], b"\x80\x04pickle"])
 def test_another_format_is_named(data: bytes) -> None:
     with pytest.raises(DataDamaged, match="format"):
         decode_entry(data)
@@ -110,5 +110,10 @@ def test_the_bytes_of_an_entry_are_pinned() -> None:
     # A change here is a change of the format: give it a new number.
     given = Proposal("n1", 2, 3, RequestId("x", b"12345678"), 4, Renew(lease_ids=(5,)))
     assert encode_entry(9, [encode_proposal(given)]).hex() == (
-        "01" "9209" "91" "96" "a26e31" "02" "03" "92a178" "c4083132333435363738" "04" "93" "02" "9105" "90"
+        "02" "9209" "91" "96" "a26e31" "02" "03" "92a178" "c4083132333435363738" "04" "94" "02" "9105" "90" "90"
     )  # fmt: skip
+
+
+def test_an_entry_of_the_format_before_conditions_is_read() -> None:
+    written = bytes.fromhex("01" "9209" "91" "96" "a26e31" "02" "03" "c0" "04" "93" "02" "9105" "90")  # fmt: skip
+    assert decode_entry(written) == Entry(9, (Proposal("n1", 2, 3, None, 4, Renew(lease_ids=(5,))),))

@@ -6,11 +6,13 @@ whenever one may have ended. The registry is compared with it entry by entry, an
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 
-from artemis.commands import Announce, Command, Entry, Proposal, Register, Renew, RequestId, Unregister
+from artemis.commands import Announce, Command, Condition, Entry, Proposal, Register, Renew, RequestId, Unregister
 from artemis.model import Instance, InstanceKey, Member
-from artemis.outcomes import Announced, Outcome, Refused, Registered, Renewed, Unregistered
+from artemis.outcomes import Announced, Conflict, Outcome, Refused, Registered, Renewed, Unregistered
 
 STAMP_ERROR_MS = 200
 """Added to every lease: a stamp may be older than the moment its entry was ordered, by at most this."""
@@ -120,26 +122,67 @@ class Specification:
     def _execute(self, command: Command) -> Outcome:
         if isinstance(command, Renew):
             by_id = [self._leases.get(lease_id) for lease_id in command.lease_ids]
-            by_key = [self.find(key) for key in command.keys]
-            for row in (*by_id, *by_key):
+            refused = self._unmet(command.conditions, command.keys)
+            kept = {conflict.position for conflict in refused}
+            by_key = {at: self.find(key) for at, key in enumerate(command.keys) if at not in kept}
+            for row in (*by_id, *by_key.values()):
                 if row is not None:
                     row.ends_at_ms = self.clock_ms + row.ttl_ms + STAMP_ERROR_MS
                     self._earliest_end_ms = min(self._earliest_end_ms, row.ends_at_ms)
             missing_leases = tuple(at for at, row in enumerate(by_id) if row is None)
-            return Renewed(self.revision, missing_leases, tuple(at for at, row in enumerate(by_key) if row is None))
+            missing_keys = tuple(at for at, row in by_key.items() if row is None)
+            return Renewed(self.revision, missing_leases, missing_keys, refused)
         if isinstance(command, Register):
-            put = [self._put(item.instance, item.ttl_ms) for item in command.items]
-            return Registered(self.revision, tuple(lease for lease, _ in put), tuple(created for _, created in put))
+            return self._register(command)
         if isinstance(command, Unregister):
-            existed = tuple([self._remove(self.find(key)) for key in command.keys])
-            return Unregistered(self.revision, existed)
+            return self._unregister(command)
         assert isinstance(command, Announce)
         self.members[command.member.node_id] = command.member
         return Announced(self.revision)
 
+    def _register(self, command: Register) -> Registered:
+        put: list[tuple[int, bool]] = []
+        refused: list[Conflict] = []
+        for at, item in enumerate(command.items):
+            # One by one: an item may name what an earlier one has put there.
+            unmet = self._unmet(command.conditions, {at: _key(item.instance)})
+            refused += unmet
+            put.append((0, False) if unmet else self._put(item.instance, item.ttl_ms))
+        leases, created = tuple(lease for lease, _ in put), tuple(new for _, new in put)
+        return Registered(self.revision, leases, created, tuple(refused))
+
+    def _unregister(self, command: Unregister) -> Unregistered:
+        existed: list[bool] = []
+        refused: list[Conflict] = []
+        for at, key in enumerate(command.keys):
+            row = self.find(key)
+            existed.append(row is not None)
+            unmet = self._unmet(command.conditions, {at: key})
+            refused += unmet
+            if not unmet:
+                self._remove(row)
+        return Unregistered(self.revision, tuple(existed), tuple(refused))
+
+    def _unmet(
+        self, conditions: Sequence[Condition], keys: Sequence[InstanceKey] | Mapping[int, InstanceKey]
+    ) -> tuple[Conflict, ...]:
+        """The positions whose present row is not what was expected of it, and what it is."""
+        asked = keys if isinstance(keys, Mapping) else dict(enumerate(keys))
+        found = []
+        for at, condition in sorted({each.position: each for each in conditions}.items()):
+            if at in asked:
+                row = self.find(asked[at])
+                present = Conflict(at, 0, 0) if row is None else Conflict(at, row.revision, row.lease_id)
+                expected = (
+                    present.revision if condition.revision is None else condition.revision,
+                    present.epoch if condition.epoch is None else condition.epoch,
+                )
+                if expected != (present.revision, present.epoch):
+                    found.append(present)
+        return tuple(found)
+
     def _put(self, instance: Instance, ttl_ms: int) -> tuple[int, bool]:
-        region_id = (instance.region_id or "").lower()
-        key = InstanceKey(region_id, instance.service_id.lower(), instance.instance_id.lower())
+        key = _key(instance)
         service = self._services.setdefault(key.service_id, {})
         replaced = service.get(key)
         if replaced is not None:
@@ -152,10 +195,12 @@ class Specification:
         self._earliest_end_ms = min(self._earliest_end_ms, ends_at_ms)
         return row.lease_id, replaced is None
 
-    def _remove(self, row: Row | None) -> bool:
-        if row is None:
-            return False
-        self.revision += 1
-        del self._leases[row.lease_id]
-        del self._services[row.key.service_id][row.key]
-        return True
+    def _remove(self, row: Row | None) -> None:
+        if row is not None:
+            self.revision += 1
+            del self._leases[row.lease_id]
+            del self._services[row.key.service_id][row.key]
+
+
+def _key(instance: Instance) -> InstanceKey:
+    return InstanceKey((instance.region_id or "").lower(), instance.service_id.lower(), instance.instance_id.lower())
