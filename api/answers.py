@@ -43,7 +43,7 @@ LEVEL_LINES = {level: head_bytes([header]) for level, header in LEVELS.items()}
 
 
 class Answer(NamedTuple):
-    """HTTP 200. ``outcome`` is the code counted by the metrics."""
+    """What a handler made of a request. ``outcome`` is the code counted by the metrics."""
 
     body: bytes
     outcome: str
@@ -53,6 +53,8 @@ class Answer(NamedTuple):
     consistency: Consistency | None = None
     """The level really given; None when nothing was read."""
     headers: Sequence[tuple[bytes, bytes]] = ()
+    http_status: int = 200
+    """Outcomes are HTTP 200 with their code in the body, with the few exceptions that clients rely on."""
 
 
 class Heads:

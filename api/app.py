@@ -9,10 +9,9 @@ An exception no handler foresaw is answered with HTTP 500 and raised again, so t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 from time import perf_counter
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
@@ -22,31 +21,20 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from artemis.api.answers import CORS, JSON, NOT_APPLIED, UNKNOWN, Answer, Heads, fault_body
-from artemis.api.cluster_routes import ClusterRoutes
-from artemis.api.discovery_routes import DiscoveryRoutes
+from artemis.api.answers import CORS, JSON, NOT_APPLIED, UNKNOWN, Heads, fault_body
+from artemis.api.endpoints import Endpoint, endpoints
 from artemis.api.faults import ClientGone, Headers, HttpFault
 from artemis.api.http_protocol import HEAD
 from artemis.api.metrics import HttpMetrics, NodeMetrics
 from artemis.api.operations import operation_routes
 from artemis.api.ports import ReplicatedRegistry
-from artemis.api.registry_routes import RegistryRoutes
 from artemis.api.requests import Request
 from artemis.api.serving import Serving
 from artemis.api.settings import HttpSettings
-
-Handler = Callable[[Request], Awaitable[Answer]]
+from artemis.api.sockets import SocketEndpoint, Sockets
 
 WRITES = frozenset(("register", "heartbeat", "unregister"))
 PREFLIGHT_AGE_S = 3600
-
-
-class Endpoint(NamedTuple):
-    """One path: which operation it is, its handlers by method, and how it answers without a naming hint."""
-
-    operation: str
-    handlers: dict[str, Handler]
-    snake_default: bool
 
 
 def create_app(
@@ -73,7 +61,8 @@ class Application:
         registry.register(self._metrics)
         registry.register(NodeMetrics(serving.node, lambda: serving.services.size_bytes))
         ProcessCollector(registry=registry)
-        self._endpoints = _endpoints(serving)
+        self._endpoints = endpoints(serving)
+        self._sockets = Sockets(_sockets(serving), serving.settings.sockets_max)
         self._others = Starlette(
             routes=operation_routes(serving.node, registry), exception_handlers={HTTPException: self._on_http_exception}
         )
@@ -81,7 +70,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._others(scope, receive, send)
+            await self._serve_socket(scope, receive, send)
             return
         endpoint = self._endpoints.get(scope["path"])
         if scope["method"] == "OPTIONS":
@@ -98,14 +87,18 @@ class Application:
             handler = endpoint.handlers.get(scope["method"])
             if handler is None:
                 raise _wrong_method(scope["method"], endpoint)
-            request = Request(scope, receive, snake_default=endpoint.snake_default)
+            request = Request(scope, receive, endpoint.spoken)
             request.check_accept()
             answer = await handler(request)
             outcome = answer.outcome
             if HEAD in scope.get("extensions", ()):
-                await send({"type": "http.response.start", "status": 200, HEAD: self._heads.bytes_of(answer)})
+                await send(
+                    {"type": "http.response.start", "status": answer.http_status, HEAD: self._heads.bytes_of(answer)}
+                )
             else:
-                await send({"type": "http.response.start", "status": 200, "headers": self._heads.of(answer)})
+                await send(
+                    {"type": "http.response.start", "status": answer.http_status, "headers": self._heads.of(answer)}
+                )
             await send({"type": "http.response.body", "body": answer.body})
         except HttpFault as fault:
             outcome = f"http-{fault.status.value}"
@@ -119,6 +112,27 @@ class Application:
             raise
         finally:
             self._metrics.observe(endpoint.operation, outcome, perf_counter() - started)
+
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self._others(scope, receive, send)
+            return
+        endpoint = self._sockets.find(scope["path"])
+        if endpoint is None:
+            fault = HttpFault(HTTPStatus.NOT_FOUND, f"{scope['path']}: there is no WebSocket at this path")
+        elif self._sockets.full:
+            fault = HttpFault(
+                HTTPStatus.SERVICE_UNAVAILABLE, "this node has as many WebSockets as it may (sockets_max)"
+            )
+            self._sockets.refused += 1
+        else:
+            await self._sockets.serve(endpoint, scope, receive, send)
+            return
+        body = fault_body(fault, scope["path"], self._now_ms())
+        headers = [*self._heads.of_fault(body, []), (b"connection", b"close")]
+        start = {"type": "websocket.http.response.start", "status": fault.status.value, "headers": headers}
+        await send(start)
+        await send({"type": "websocket.http.response.body", "body": body})
 
     async def _respond_fault(
         self, endpoint: Endpoint, scope: Scope, send: Send, fault: HttpFault, outcome: Headers
@@ -140,29 +154,9 @@ class Application:
         return response
 
 
-def _endpoints(serving: Serving) -> dict[str, Endpoint]:
-    registry = RegistryRoutes(serving)
-    discovery = DiscoveryRoutes(serving)
-    cluster = ClusterRoutes(serving)
-    nodes: dict[str, Handler] = {"POST": cluster.up_nodes, "GET": cluster.get_up_nodes}
-    table: dict[str, tuple[str, dict[str, Handler]]] = {
-        "registry/register": ("register", {"POST": registry.register}),
-        "registry/heartbeat": ("heartbeat", {"POST": registry.heartbeat}),
-        "registry/unregister": ("unregister", {"POST": registry.unregister}),
-        "discovery/lookup": ("lookup", {"POST": discovery.lookup}),
-        "discovery/service": ("service", {"POST": discovery.service, "GET": discovery.get_service}),
-        "discovery/services": ("services", {"POST": discovery.services, "GET": discovery.get_services}),
-        "discovery/services-delta": ("delta", {"POST": discovery.delta}),
-        "cluster/up-registry-nodes": ("nodes", nodes),
-        "cluster/up-discovery-nodes": ("nodes", nodes),
-    }
-    settings = serving.settings
-    return {
-        f"{context}/api/{path}{suffix}": Endpoint(operation, handlers, context == "" and settings.snake_default)
-        for path, (operation, handlers) in table.items()
-        for context in ("/artemis", *settings.contexts, "")
-        for suffix in ("", ".json")
-    }
+def _sockets(serving: Serving) -> dict[str, SocketEndpoint]:
+    """Kind and handler of every WebSocket, by path."""
+    return {}
 
 
 def _wrong_method(method: str, endpoint: Endpoint) -> HttpFault:

@@ -143,6 +143,18 @@ class Config:
     connections_max: int = _setting(
         integer(1, 1_000_000), HTTP, "Open client connections; at this number requests get 503.", default=10_000
     )
+    sockets_max: int = _setting(
+        integer(0, 1_000_000),
+        HTTP,
+        "Open WebSockets, which count as connections as well; at this number further ones get 503.",
+        derived="four fifths of connections_max",
+    )
+    change_cache_bytes_max: int = _setting(
+        integer(1, 1 << 40),
+        HTTP,
+        "Encoded changes kept in memory for those that watch.",
+        default=HTTP_DEFAULTS.change_cache_bytes_max,
+    )
     keep_alive_s: int = _setting(
         integer(1, 86_400), HTTP, "Seconds after which an idle client connection is closed.", default=90
     )
@@ -161,8 +173,8 @@ class Config:
     snake_ttl_ms: int = _setting(
         TTL,
         LEASES,
-        "Lease of an instance registered in snake_case; clients of the earlier Rust server need 90000.",
-        derived="default_ttl_ms",
+        "Lease of an instance registered as by clients of the earlier Rust server, which renew every 30 s.",
+        default=HTTP_DEFAULTS.snake_ttl_ms,
     )
     ttl_ms_min: int = _setting(TTL, LEASES, "Shortest lease an instance may ask for.", default=HTTP_DEFAULTS.ttl_ms_min)
     ttl_ms_max: int = _setting(TTL, LEASES, "Longest lease an instance may ask for.", default=HTTP_DEFAULTS.ttl_ms_max)

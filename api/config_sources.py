@@ -25,6 +25,11 @@ def load(flags: Mapping[str, str | bool], environ: Mapping[str, str], config_fil
         given.update(_from_file(Path(path)))
     given.update(_from_environment(environ))
     given.update(_from_flags(flags))
+    return complete(given)
+
+
+def complete(given: Mapping[str, Given]) -> Config:
+    """The configuration with every default filled in. ``ConfigError`` if the values cannot work together."""
     values = {key: item.value for key, item in given.items()}
     _fill_defaults(values)
     config = Config(**values)
@@ -42,7 +47,7 @@ def _fill_defaults(values: dict[str, Any]) -> None:
     listen = values.get("listen", Config.listen)
     values.setdefault("advertise", f"http://{listen}")
     values.setdefault("peers", {values["node_id"]: listen})
-    values.setdefault("snake_ttl_ms", values.get("default_ttl_ms", Config.default_ttl_ms))
+    values.setdefault("sockets_max", values.get("connections_max", Config.connections_max) * 4 // 5)
 
 
 def _read(setting: Setting, value: str, source: str) -> Given:

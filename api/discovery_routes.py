@@ -12,7 +12,7 @@ from artemis.api.dialects.bodies import PlaceBody, ServiceBody, read_lookup, rea
 from artemis.api.faults import bad_request
 from artemis.api.options import ReadOptions
 from artemis.api.requests import Request
-from artemis.api.serving import SNAKE, Serving, is_blank
+from artemis.api.serving import Serving, is_blank
 from artemis.consensus.status import NodeStatus
 from artemis.errors import Unavailable
 from artemis.model import Compacted, canonical
@@ -151,7 +151,7 @@ class DiscoveryRoutes:
         if options.consistency == "stale":
             reason = Unavailable(f"this node has applied revision {revision}, not yet {version}", definite=True)
             return self._unavailable("delta", dialect, reason)
-        spelled = "version: " if dialect is SNAKE else "request.version: "
+        spelled = "version: " if dialect.strict else "request.version: "
         message = f"{spelled}at most the cluster's revision {revision} is allowed, not {version}"
         body = dialect.failed("delta", "bad-request", message)
         return Answer(body, "bad-request", status, revision, options.consistency)

@@ -14,7 +14,7 @@ from artemis.api.dialects.bodies import WriteBody
 from artemis.api.dialects.shapes import SentInstance, SentKey
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.registrations import key_of_sent, port_rule_broken, rule_broken, url_rule_broken
-from artemis.api.serving import SNAKE, Serving
+from artemis.api.serving import Serving
 from artemis.commands import Command, Renew, RequestId
 from artemis.errors import ArtemisError, RequestIdReused, Unavailable
 from artemis.model import InstanceKey
@@ -75,7 +75,7 @@ class Places:
             misplaced = self._serving.misplaced(sent.region_id, sent.zone_id)
             if misplaced is not None:
                 return "no-permission", misplaced
-        broken = rule_broken(sent) or (port_rule_broken(sent) if dialect is SNAKE else url_rule_broken(sent))
+        broken = rule_broken(sent) or (port_rule_broken(sent) if dialect.strict else url_rule_broken(sent))
         # The earlier servers answered broken rules with this code, not with bad-request.
         return None if broken is None else ("internal-service-error", broken)
 

@@ -77,12 +77,12 @@ class LeaseTtl:
         self._max = settings.ttl_ms_max
         self._java_registry = settings.java_registry_ttl_ms
         self._default = settings.default_ttl_ms
-        self._snake = settings.snake_ttl_ms if settings.snake_ttl_ms is not None else settings.default_ttl_ms
+        self._strict = settings.snake_ttl_ms
 
-    def of(self, sent: SentInstance, *, snake: bool) -> int | str:
+    def of(self, sent: SentInstance, *, strict: bool) -> int | str:
         """Milliseconds, or the text of the fault."""
         if sent.lease_ttl_ms is not None:
-            return self._checked("lease_ttl_ms" if snake else "leaseTtlMs", sent.lease_ttl_ms, sent.lease_ttl_ms)
+            return self._checked("lease_ttl_ms" if strict else "leaseTtlMs", sent.lease_ttl_ms, sent.lease_ttl_ms)
         metadata = sent.metadata
         if metadata:
             text = metadata.get(TTL_METADATA)
@@ -90,7 +90,7 @@ class LeaseTtl:
                 return self._checked(f"metadata.{TTL_METADATA}", _number(text), text)
             if not is_blank(metadata.get(JAVA_REGISTRY_METADATA)):
                 return self._java_registry
-        return self._snake if snake else self._default
+        return self._strict if strict else self._default
 
     def _checked(self, field: str, ttl_ms: int | None, sent: object) -> int | str:
         if ttl_ms is not None and self._min <= ttl_ms <= self._max:

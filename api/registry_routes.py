@@ -15,7 +15,7 @@ from artemis.api.faults import Headers
 from artemis.api.heartbeats import Failures, Heartbeats, Places, propose, refusal, require_leader
 from artemis.api.registrations import LeaseTtl, name_write, to_instance
 from artemis.api.requests import Request
-from artemis.api.serving import SNAKE, Serving
+from artemis.api.serving import Serving
 from artemis.commands import Register, Registration, Unregister
 from artemis.errors import ArtemisError
 from artemis.outcomes import Registered, Unregistered
@@ -50,7 +50,7 @@ class RegistryRoutes:
             if fault is not None:
                 failures.add(sent, *fault)
                 continue
-            ttl_ms = self._ttl.of(sent, snake=dialect is SNAKE)
+            ttl_ms = self._ttl.of(sent, strict=dialect.strict)
             if isinstance(ttl_ms, str):
                 failures.add(sent, "bad-request", ttl_ms)
             else:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
 
+from artemis.api.dialects import Spoken
 from artemis.api.faults import ClientGone, HttpFault, bad_request, shown
 
 CONSISTENCY = b"x-artemis-consistency"
@@ -29,14 +30,14 @@ _GZIP_MEMBERS_MAX = 16
 
 
 class Request:
-    """``headers`` holds only those in ``_WANTED``. ``snake_default``: how to answer when the request gives no hint."""
+    """``headers`` holds only those in ``_WANTED``. ``spoken``: the dialects of the path."""
 
-    __slots__ = ("_query", "headers", "receive", "scope", "snake_default")
+    __slots__ = ("_query", "headers", "receive", "scope", "spoken")
 
-    def __init__(self, scope: Scope, receive: Receive, *, snake_default: bool) -> None:
+    def __init__(self, scope: Scope, receive: Receive, spoken: Spoken) -> None:
         self.scope = scope
         self.receive = receive
-        self.snake_default = snake_default
+        self.spoken = spoken
         self.headers: dict[bytes, bytes] = {name: value for name, value in scope["headers"] if name in _WANTED}
         self._query: list[tuple[str, str]] | None = None
 

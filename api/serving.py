@@ -9,7 +9,9 @@ from artemis.api.cache import EncodedServices
 from artemis.api.dialects import Dialect
 from artemis.api.dialects.java import Java
 from artemis.api.dialects.reading import Naming
-from artemis.api.dialects.snake import Snake
+from artemis.api.dialects.snake import Rust, Snake
+from artemis.api.feed import ChangeFeed
+from artemis.api.feed_cache import EncodedChanges
 from artemis.api.options import OptionReader, ReadOptions
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.requests import Request
@@ -19,6 +21,7 @@ from artemis.errors import Unavailable
 
 JAVA: Dialect = Java()
 SNAKE: Dialect = Snake()
+RUST: Dialect = Rust()
 
 Plane = Literal["registry", "discovery"]
 
@@ -31,13 +34,15 @@ class Serving:
         self.settings = settings
         self.options = OptionReader(settings)
         self.services = EncodedServices(settings.cache_bytes_max)
+        self.feed = ChangeFeed(node)
+        self.changes = EncodedChanges(settings.change_cache_bytes_max)
         self.now_ms = now_ms
 
     def dialect(self, naming: Naming | None, request: Request) -> Dialect:
         """The answer follows the request's spelling; without a hint its path decides."""
         if naming is None:
-            return SNAKE if request.snake_default else JAVA
-        return SNAKE if naming == "snake" else JAVA
+            return request.spoken.unhinted
+        return SNAKE if naming == "snake" else request.spoken.camel
 
     async def current(self, options: ReadOptions) -> NodeStatus:
         """Wait until the applied state is as current as asked. Raises ``Unavailable`` when it cannot be.

@@ -24,9 +24,8 @@ class HttpSettings:
     default_ttl_ms: int = 20_000
     java_registry_ttl_ms: int = 90_000
     """TTL of instances whose metadata has a non-blank ``java_registry`` (``java-http.md`` 5.2)."""
-    snake_ttl_ms: int | None = None
-    """TTL of registrations in the snake_case dialect; None is ``default_ttl_ms``. Clients of the earlier Rust server
-    renew every 30 s by default, so a cluster that serves them unchanged needs 90_000."""
+    snake_ttl_ms: int = 90_000
+    """TTL of registrations in the dialects of the earlier Rust server, whose clients renew every 30 s by default."""
     ttl_ms_min: int = 1_000
     ttl_ms_max: int = 604_800_000
     request_timeout_ms: int = 1_800
@@ -36,6 +35,10 @@ class HttpSettings:
     """Bound of a request body, both as sent and after inflation."""
     cache_bytes_max: int = 64 * 1024 * 1024
     """Bound of the encoded answers kept, over all services and forms."""
+    change_cache_bytes_max: int = 8 * 1024 * 1024
+    """Bound of the encoded changes kept for those that watch."""
+    sockets_max: int = 8_000
+    """WebSockets that may be open; each counts as a connection of the server as well."""
     contexts: tuple[str, ...] = ()
     """Further prefixes before ``/api/…``, as 1.x servers had their servlet context: ``("/artemis-service",)``."""
     snake_default: bool = True
@@ -47,14 +50,16 @@ class HttpSettings:
             raise InvalidInput("ttl_ms_min", f"from 1 to ttl_ms_max ({self.ttl_ms_max}), not {self.ttl_ms_min}")
         for name in ("default_ttl_ms", "java_registry_ttl_ms", "snake_ttl_ms"):
             ttl_ms = getattr(self, name)
-            if ttl_ms is not None and not self.ttl_ms_min <= ttl_ms <= self.ttl_ms_max:
+            if not self.ttl_ms_min <= ttl_ms <= self.ttl_ms_max:
                 raise InvalidInput(name, f"from {self.ttl_ms_min} to {self.ttl_ms_max}, not {ttl_ms}")
         if not 0 < self.request_timeout_ms <= self.request_timeout_ms_max:
             raise InvalidInput(
                 "request_timeout_ms",
                 f"from 1 to request_timeout_ms_max ({self.request_timeout_ms_max}), not {self.request_timeout_ms}",
             )
-        for name in ("body_bytes_max", "cache_bytes_max"):
+        if self.sockets_max < 0:
+            raise InvalidInput("sockets_max", f"0 or more, not {self.sockets_max}")
+        for name in ("body_bytes_max", "cache_bytes_max", "change_cache_bytes_max"):
             if getattr(self, name) <= 0:
                 raise InvalidInput(name, f"a positive number of bytes, not {getattr(self, name)}")
         for context in self.contexts:

@@ -1,19 +1,34 @@
 """Wire forms. The domain never sees a dialect, and a dialect never sees the log.
 
 ``java`` is camelCase with nulls and sorted keys; ``snake`` is snake_case with nulls omitted and the closed set of error
-codes of the earlier Rust server. Reading is common to both (``bodies``). Codes are named as in ``java-http.md`` 4.1;
-each dialect spells them its own way.
+codes of the earlier Rust server; ``rust`` is the same in camelCase, for that server's later clients. Reading is common
+to all (``bodies``). Codes are named as in ``java-http.md`` 4.1; each dialect spells them its own way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from artemis.api.dialects.shapes import SentInstance, SentKey
 from artemis.model import Change, Instance, Member
 
-Kind = Literal["register", "heartbeat", "unregister", "lookup", "service", "services", "delta", "nodes"]
+Kind = Literal[
+    "register",
+    "heartbeat",
+    "unregister",
+    "lookup",
+    "service",
+    "services",
+    "replicated-services",
+    "delta",
+    "nodes",
+    "node-status",
+    "cluster-status",
+    "leases",
+    "config",
+    "deployment",
+]
 
 Code = Literal[
     "success",
@@ -23,7 +38,12 @@ Code = Literal[
     "data-not-found",
     "internal-service-error",
     "service-unavailable",
+    "rate-limited",
 ]
+
+
+class Data(dict[str, object]):
+    """A JSON object whose keys are data, such as service ids: no dialect respells them."""
 
 
 class FailedInstance(NamedTuple):
@@ -35,7 +55,9 @@ class FailedInstance(NamedTuple):
 class Dialect(Protocol):
     """How one family of clients is answered. Every method returns JSON bytes; fragments fit into the answers."""
 
-    name: Literal["java", "snake"]
+    name: Literal["java", "snake", "rust"]
+    strict: bool
+    """Its clients decode strictly: a closed set of codes, 16-bit ports, no missing texts (snake, rust)."""
     unknown_service_is_fault: bool
     """A look-up of one unknown service fails (snake) or finds an empty service (java)."""
     empty_write_is_fault: bool
@@ -74,7 +96,27 @@ class Dialect(Protocol):
         """``changes`` in order of revision; ``changeTime`` is their lease clock plus ``epoch_offset_ms``."""
         ...
 
+    def replicated(self, services: Sequence[bytes]) -> bytes:
+        """All services as one node told another: without a version."""
+        ...
+
     def nodes(self, members: Sequence[Member]) -> bytes: ...
+
+    def fragment(self, fields: Mapping[str, object]) -> bytes:
+        """Fragment: ``fields``, which are named in camelCase, as this dialect names and writes them."""
+        ...
+
+    def reported(self, fields: Mapping[str, object]) -> bytes:
+        """A success with these fields, named in camelCase."""
+        ...
+
+
+class Spoken(NamedTuple):
+    """The dialects of one path. A request spelled in snake_case is answered in it on every path."""
+
+    unhinted: Dialect
+    """For a request that shows neither spelling."""
+    camel: Dialect
 
 
 def changes_by_service(changes: Sequence[Change]) -> dict[str, list[Change]]:

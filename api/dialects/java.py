@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import orjson
@@ -22,15 +22,41 @@ _EMPTY_PAYLOAD: dict[Kind, dict[str, object]] = {
     "lookup": {"services": None},
     "service": {"service": None},
     "services": {"services": None, "version": 0},
+    "replicated-services": {"services": None},
     "delta": {"delta": None, "version": 0},
     "nodes": {"nodes": None},
+    "node-status": {"nodeStatus": None},
+    "cluster-status": {"nodeCount": 0, "nodesStatus": None},
+    "leases": {
+        "isSafe": False,
+        "isSafeCheckEnabled": False,
+        "leaseCount": 0,
+        "leaseUpdateCountLastTimeWindow": 0,
+        "leaseUpdateMaxCount": 0,
+        "leaseUpdateMaxCountLastUpdateTime": 0,
+        "leases": None,
+    },
+    "config": {"properties": None, "sources": None},
+    "deployment": {
+        "appId": None,
+        "ip": None,
+        "machineName": None,
+        "path": None,
+        "port": 0,
+        "properties": None,
+        "protocol": None,
+        "regionId": None,
+        "sources": None,
+        "zoneId": None,
+    },
 }
 
 
 class Java:
     """See ``Dialect``."""
 
-    name: Literal["java", "snake"] = "java"
+    name: Literal["java", "snake", "rust"] = "java"
+    strict = False
     unknown_service_is_fault = False
     empty_write_is_fault = True
 
@@ -97,6 +123,9 @@ class Java:
     def listed(self, services: Sequence[bytes], version: int) -> bytes:
         return b'{%b,"services":[%b],"version":%d}' % (_SUCCESS, b",".join(services), version)
 
+    def replicated(self, services: Sequence[bytes]) -> bytes:
+        return b'{%b,"services":[%b]}' % (_SUCCESS, b",".join(services))
+
     def changed(self, changes: Sequence[Change], version: int, epoch_offset_ms: int) -> bytes:
         delta = {
             service_id: [
@@ -120,6 +149,12 @@ class Java:
             for member in members
         ]
         return b'{"nodes":%b,%b}' % (_dump(nodes), _SUCCESS)
+
+    def fragment(self, fields: Mapping[str, object]) -> bytes:
+        return _dump(fields)
+
+    def reported(self, fields: Mapping[str, object]) -> bytes:
+        return _dump({**fields, "responseStatus": _status("success", "")})
 
 
 def instance_fields(instance: Instance | SentInstance) -> dict[str, object]:

@@ -42,6 +42,8 @@ _KNOWN = frozenset(
         "metadata",
         "leasettlms",
         "version",
+        "serviceids",
+        "appids",
     )
 )
 

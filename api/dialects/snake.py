@@ -1,4 +1,5 @@
-"""snake_case, nulls omitted, a closed set of codes: ``rust-http.md`` section 1.
+"""Nulls omitted, a closed set of codes: ``rust-http.md`` section 1. In snake_case (``Snake``), and in camelCase as that
+server's later clients have it (``Rust``; ``java-client-and-push.md`` 10.1).
 
 Strict decoders read these answers: a missing mandatory text, a port beyond 16 bits or an unknown status makes them
 refuse the whole answer. So what another dialect registered is fitted here: absent mandatory texts are empty, an
@@ -7,12 +8,13 @@ absent status counts as ``up``, a foreign one as ``unknown``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import orjson
 
-from artemis.api.dialects import Code, FailedInstance, Kind, changes_by_service
+from artemis.api.dialects import Code, Data, FailedInstance, Kind, changes_by_service
 from artemis.api.dialects.shapes import SentInstance, SentKey
 from artemis.model import Change, Instance, Member
 
@@ -26,10 +28,9 @@ _CODES: dict[Code, str] = {
     "data-not-found": "bad-request",
     "internal-service-error": "internal-error",
     "service-unavailable": "service-unavailable",
+    "rate-limited": "rate-limited",
 }
 _STATUSES = frozenset(("starting", "up", "down", "unhealthy", "unknown"))
-_SUCCESS = b'"response_status":{"error_code":"success","status":"success"}'
-_WRITTEN = b"{" + _SUCCESS + b"}"
 _SOME_FAILED: dict[Kind, str] = {
     "register": "Some registrations failed",
     "heartbeat": "Some heartbeats failed",
@@ -37,15 +38,55 @@ _SOME_FAILED: dict[Kind, str] = {
 }
 
 
+class Names(NamedTuple):
+    """Every name in these answers that is spelled in two ways; the defaults are snake_case."""
+
+    region_id: str = "region_id"
+    zone_id: str = "zone_id"
+    service_id: str = "service_id"
+    instance_id: str = "instance_id"
+    group_id: str = "group_id"
+    machine_name: str = "machine_name"
+    health_check_url: str = "health_check_url"
+    response_status: str = "response_status"
+    error_code: str = "error_code"
+    error_message: str = "error_message"
+    failed_instances: str = "failed_instances"
+    failed_instance_keys: str = "failed_instance_keys"
+    change_type: str = "change_type"
+    change_time: str = "change_time"
+
+
+def camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+@lru_cache(maxsize=256)
+def snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+SNAKE_NAMES = Names()
+CAMEL_NAMES = Names(*map(camel, Names._fields))
+
+
 class Snake:
     """See ``Dialect``."""
 
-    name: Literal["java", "snake"] = "snake"
+    name: Literal["java", "snake", "rust"] = "snake"
+    strict = True
     unknown_service_is_fault = True
     empty_write_is_fault = False
 
+    def __init__(self, names: Names = SNAKE_NAMES) -> None:
+        self._names = names
+        success = {names.response_status: {names.error_code: "success", "status": "success"}}
+        self._written = orjson.dumps(success)
+        self._success = self._written[1:-1]
+
     def failed(self, kind: Kind, code: Code, message: str) -> bytes:
-        answer: dict[str, object] = {"response_status": _status(code, message)}
+        answer: dict[str, object] = {self._names.response_status: self._status(code, message)}
         if kind == "delta":
             answer["version"] = 0
         return orjson.dumps(answer)
@@ -54,81 +95,119 @@ class Snake:
         self, kind: Kind, instances: Sequence[FailedInstance], keys: Sequence[SentKey], *, by_key: bool
     ) -> bytes:
         if not instances and not keys:
-            return _WRITTEN
-        answer: dict[str, object] = {"response_status": _status("partial_fail", _SOME_FAILED[kind])}
+            return self._written
+        names = self._names
+        answer: dict[str, object] = {names.response_status: self._status("partial_fail", _SOME_FAILED[kind])}
         if instances:
             # Bare instances, as the earlier server had them, with the reason beside their fields.
-            answer["failed_instances"] = [
-                instance_fields(failure.instance) | {"error_code": failure.code, "error_message": failure.message}
+            answer[names.failed_instances] = [
+                instance_fields(failure.instance, names)
+                | {names.error_code: failure.code, names.error_message: failure.message}
                 for failure in instances
             ]
         if keys:
-            answer["failed_instance_keys"] = [_key_fields(key) for key in keys]
+            answer[names.failed_instance_keys] = [_key_fields(key, names) for key in keys]
         return orjson.dumps(answer)
 
     def service(self, service_id: str, instances: Iterable[Instance]) -> bytes:
         """Only instances that are up (``rust-http.md`` 1.2)."""
-        shown = [fields for fields in map(instance_fields, instances) if fields["status"] == "up"]
-        return orjson.dumps({"service_id": service_id, "instances": shown})
-
-    def listed_service(self, service_id: str, instances: Iterable[Instance]) -> bytes:
+        names = self._names
+        fields = [instance_fields(instance, names) for instance in instances]
         return orjson.dumps(
-            {"service_id": service_id, "instances": [instance_fields(instance) for instance in instances]}
+            {names.service_id: service_id, "instances": [one for one in fields if one["status"] == "up"]}
         )
 
+    def listed_service(self, service_id: str, instances: Iterable[Instance]) -> bytes:
+        names = self._names
+        fields = [instance_fields(instance, names) for instance in instances]
+        return orjson.dumps({names.service_id: service_id, "instances": fields})
+
     def unknown_service(self, service_id: str) -> bytes:
-        return orjson.dumps({"service_id": service_id, "instances": []})
+        return orjson.dumps({self._names.service_id: service_id, "instances": []})
 
     def found(self, service: bytes) -> bytes:
-        return b'{%b,"service":%b}' % (_SUCCESS, service)
+        return b'{%b,"service":%b}' % (self._success, service)
 
     def looked_up(self, services: Sequence[bytes]) -> bytes:
-        return b'{%b,"services":[%b]}' % (_SUCCESS, b",".join(services))
+        return b'{%b,"services":[%b]}' % (self._success, b",".join(services))
+
+    replicated = looked_up
 
     def listed(self, services: Sequence[bytes], version: int) -> bytes:
-        return b'{%b,"services":[%b],"version":%d}' % (_SUCCESS, b",".join(services), version)
+        return b'{%b,"services":[%b],"version":%d}' % (self._success, b",".join(services), version)
 
     def changed(self, changes: Sequence[Change], version: int, epoch_offset_ms: int) -> bytes:
+        names = self._names
         delta = {
             service_id: [
                 {
-                    "instance": instance_fields(change.instance),
-                    "change_type": change.type,
-                    "change_time": change.clock_ms + epoch_offset_ms,
+                    "instance": instance_fields(change.instance, names),
+                    names.change_type: change.type,
+                    names.change_time: change.clock_ms + epoch_offset_ms,
                 }
                 for change in of_service
             ]
             for service_id, of_service in changes_by_service(changes).items()
         }
-        return b'{%b,"delta":%b,"version":%d}' % (_SUCCESS, orjson.dumps(delta), version)
+        return b'{%b,"delta":%b,"version":%d}' % (self._success, orjson.dumps(delta), version)
 
     def nodes(self, members: Sequence[Member]) -> bytes:
+        names = self._names
         nodes = [
-            {"url": member.url, "zone": {"region_id": member.region_id, "zone_id": member.zone_id}}
+            {"url": member.url, "zone": {names.region_id: member.region_id, names.zone_id: member.zone_id}}
             for member in members
         ]
-        return b'{%b,"nodes":%b}' % (_SUCCESS, orjson.dumps(nodes))
+        return b'{%b,"nodes":%b}' % (self._success, orjson.dumps(nodes))
+
+    def fragment(self, fields: Mapping[str, object]) -> bytes:
+        return orjson.dumps(self._fitted(fields))
+
+    def reported(self, fields: Mapping[str, object]) -> bytes:
+        body = self.fragment(fields)
+        return b"{%b,%b" % (self._success, body[1:]) if len(body) > 2 else self._written
+
+    def _fitted(self, value: object) -> object:
+        """Nulls left out, and names (given in camelCase) spelled as this dialect does."""
+        if isinstance(value, Data):
+            return {key: self._fitted(item) for key, item in value.items()}
+        if isinstance(value, Mapping):
+            spelled = snake if self._names is SNAKE_NAMES else str
+            return {spelled(key): self._fitted(item) for key, item in value.items() if item is not None}
+        return [self._fitted(item) for item in value] if isinstance(value, list) else value
+
+    def _status(self, code: Code, message: str) -> dict[str, object]:
+        status = code if code in ("success", "partial_fail") else "fail"
+        return {self._names.error_code: _CODES[code], self._names.error_message: message, "status": status}
 
 
-def instance_fields(instance: Instance | SentInstance) -> dict[str, object]:
+class Rust(Snake):
+    """See ``Dialect``."""
+
+    name: Literal["java", "snake", "rust"] = "rust"
+
+    def __init__(self) -> None:
+        super().__init__(CAMEL_NAMES)
+
+
+def instance_fields(instance: Instance | SentInstance, names: Names = SNAKE_NAMES) -> dict[str, object]:
     fields: dict[str, object] = {
-        "region_id": instance.region_id or "",
-        "zone_id": instance.zone_id or "",
-        "service_id": instance.service_id or "",
-        "instance_id": instance.instance_id or "",
+        names.region_id: instance.region_id or "",
+        names.zone_id: instance.zone_id or "",
+        names.service_id: instance.service_id or "",
+        names.instance_id: instance.instance_id or "",
         "ip": instance.ip or "",
         "port": instance.port if 0 <= instance.port <= PORT_MAX else 0,
         "url": instance.url or "",
         "status": _instance_status(instance.status),
     }
     if instance.group_id is not None:
-        fields["group_id"] = instance.group_id
+        fields[names.group_id] = instance.group_id
     if instance.machine_name is not None:
-        fields["machine_name"] = instance.machine_name
+        fields[names.machine_name] = instance.machine_name
     if instance.protocol is not None:
         fields["protocol"] = instance.protocol
     if instance.health_check_url is not None:
-        fields["health_check_url"] = instance.health_check_url
+        fields[names.health_check_url] = instance.health_check_url
     if instance.metadata is not None:
         fields["metadata"] = {key: value or "" for key, value in instance.metadata.items()}
     return fields
@@ -141,19 +220,14 @@ def _instance_status(status: str | None) -> str:
     return lowered if lowered in _STATUSES else "unknown"
 
 
-def _key_fields(key: SentKey) -> dict[str, object]:
+def _key_fields(key: SentKey, names: Names) -> dict[str, object]:
     fields: dict[str, object] = {
-        "region_id": key.region_id,
-        "service_id": key.service_id,
-        "instance_id": key.instance_id,
+        names.region_id: key.region_id,
+        names.service_id: key.service_id,
+        names.instance_id: key.instance_id,
     }
     if key.zone_id is not None:
-        fields["zone_id"] = key.zone_id
+        fields[names.zone_id] = key.zone_id
     if key.group_id is not None:
-        fields["group_id"] = key.group_id
+        fields[names.group_id] = key.group_id
     return fields
-
-
-def _status(code: Code, message: str) -> dict[str, object]:
-    status = code if code in ("success", "partial_fail") else "fail"
-    return {"error_code": _CODES[code], "error_message": message, "status": status}

@@ -96,9 +96,9 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
     assert config.advertise == "http://[::1]:8080"
 
 
-def test_snake_ttl_follows_the_default_ttl() -> None:
-    assert read(ARTEMIS_DEFAULT_TTL_MS="7000").snake_ttl_ms == 7000
-    assert read(ARTEMIS_SNAKE_TTL_MS="90000").snake_ttl_ms == 90_000
+def test_snake_ttl_is_a_setting_of_its_own() -> None:
+    assert read(ARTEMIS_DEFAULT_TTL_MS="7000").snake_ttl_ms == 90_000
+    assert read(ARTEMIS_SNAKE_TTL_MS="7000").snake_ttl_ms == 7_000
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -260,6 +260,8 @@ def test_each_setting_of_the_http_side_can_be_set() -> None:
         "REQUEST_TIMEOUT_MS_MAX": "200",
         "BODY_BYTES_MAX": "10",
         "CACHE_BYTES_MAX": "20",
+        "CHANGE_CACHE_BYTES_MAX": "30",
+        "SOCKETS_MAX": "40",
         "CONTEXTS": "/x",
         "SNAKE_DEFAULT": "false",
         "READ_CONSISTENCY_DEFAULT": "stale",
@@ -273,8 +275,7 @@ def test_each_setting_of_the_http_side_can_be_set() -> None:
 
 
 def test_the_defaults_are_those_of_the_http_side() -> None:
-    default = HttpSettings()
-    assert http_settings(read()) == dataclasses.replace(default, snake_ttl_ms=default.default_ttl_ms)
+    assert http_settings(read()) == HttpSettings()
 
 
 def test_the_reference_page_equals_the_table() -> None:
