@@ -89,6 +89,8 @@ def http_settings(config: Config) -> HttpSettings:
         request_timeout_ms_max=config.request_timeout_ms_max,
         body_bytes_max=config.body_bytes_max,
         cache_bytes_max=config.cache_bytes_max,
+        change_cache_bytes_max=config.change_cache_bytes_max,
+        sockets_max=config.sockets_max,
         contexts=config.contexts,
         snake_default=config.snake_default,
         read_consistency_default=cast(Consistency, config.read_consistency_default),
@@ -96,6 +98,8 @@ def http_settings(config: Config) -> HttpSettings:
 
 
 def _check_http(config: Config, given: Mapping[str, Given]) -> None:
+    if config.sockets_max > config.connections_max:
+        raise _wrong("sockets_max", config, given, f"must be at most connections_max ({config.connections_max})")
     if not config.any_region and not config.region:
         raise _wrong("any_region", config, given, "may be false only when region is set")
     if not config.any_zone and not config.zone:

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 
 from artemis.api.http_protocol import OneWriteProtocol
 from artemis.api.slow_requests import SlowRequests
+from artemis.api.socket_protocol import MESSAGE_BYTES_MAX, PING_SECONDS, PONG_SECONDS, SocketProtocol
 from artemis.api.stalls import StallMonitor
 from artemis.errors import ArtemisError
 
@@ -189,7 +190,12 @@ def uvicorn_config(app: ASGIApp, *, connections_max: int, keep_alive_s: int, shu
         app,
         loop="none",
         http=OneWriteProtocol,
-        ws="none",
+        ws=SocketProtocol,
+        ws_max_size=MESSAGE_BYTES_MAX,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PONG_SECONDS,
+        # A window per socket is more memory than all that is kept for it otherwise, and frames could not be shared.
+        ws_per_message_deflate=False,
         lifespan="off",
         interface="asgi3",
         log_config=None,

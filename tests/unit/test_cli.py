@@ -54,6 +54,8 @@ def test_every_setting_has_a_flag_that_reaches_the_node(started: list[Config], t
         "body_bytes_max": "7",
         "cache_bytes_max": "8",
         "connections_max": "9",
+        "sockets_max": "8",
+        "change_cache_bytes_max": "12",
         "keep_alive_s": "10",
         "shutdown_timeout_s": "11",
         "default_ttl_ms": "2000",

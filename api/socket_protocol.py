@@ -1,0 +1,134 @@
+"""uvicorn's WebSocket protocol, with three things that thousands of sockets need.
+
+*Ready-made frames.* A server's frames are not masked, so a message to five thousand sockets is one frame; making it
+anew for each would cost more than sending it. *An end for those who do not read.* A transport that is told to close
+first waits until its buffer is written, which for a client that stopped reading is never. *Bounded answers to pings.*
+A client that sends pings and reads nothing would fill the buffer with pongs: while it does not read, neither does this
+side.
+
+The scope offers the extension ``artemis.socket``; see ``api.sockets`` for the handlers' side of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from typing import Any, Final
+
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+SOCKET: Final = "artemis.socket"
+
+MESSAGE_BYTES_MAX = 1024 * 1024
+"""Of what a client sends."""
+PING_SECONDS = 30.0
+"""Between two pings to a client; a quarter more or less, so that sockets opened together are not pinged together."""
+PONG_SECONDS = 30.0
+CLOSE_SECONDS = 2.0
+"""What a client has for reading the rest and answering a close; then the connection is cut."""
+WRITE_BUFFER_BYTES = 64 * 1024
+"""Written and not yet with the kernel; beyond it a sender waits."""
+KERNEL_BUFFER_BYTES = 128 * 1024
+"""The kernel's share of what a client has not read; left alone it grows to megabytes for each stalled client."""
+
+_GOLDEN = 0.618033988749895
+_phases = itertools.count()
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.close_timeout = CLOSE_SECONDS
+        self._abort_timer: asyncio.TimerHandle | None = None
+        # Any beginnings of this sequence are spread evenly: from 0.75 to 1.25 of the interval.
+        self._stretch = 0.75 + 0.5 * (next(_phases) * _GOLDEN % 1.0)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        plain = transport.get_extra_info("socket")
+        if plain is not None:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+            self._abort_timer = None
+        super().connection_lost(exc)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if not self.handshake_complete:  # else it was refused: there is no scope
+            self.scope["extensions"][SOCKET] = self  # type: ignore[assignment]
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def schedule_ping(self) -> None:
+        assert self.ping_interval is not None
+        delay = max(0.0, self.ping_interval * self._stretch - self.last_ping_rtt)
+        self.ping_timer = self.loop.call_later(delay, self.send_keepalive_ping)
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._abort_later()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._abort_later()
+
+    async def run_asgi(self) -> None:
+        try:
+            await super().run_asgi()
+        finally:
+            self._abort_later()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            # Refused. uvicorn would log an error for each.
+            self.handshake_complete = True
+
+    def _abort_later(self) -> None:
+        if self._abort_timer is None and not self.disconnected:
+            # After the timer that uvicorn starts with a close of its own.
+            self._abort_timer = self.loop.call_later(CLOSE_SECONDS + 0.5, self.transport.abort)
+
+    # For ``api.sockets``
+
+    @property
+    def is_writable(self) -> bool:
+        return self.writable.is_set()
+
+    async def wait_writable(self) -> None:
+        await self.writable.wait()
+
+    def write_frame(self, frame: bytes) -> None:
+        """Send a whole frame. Raises ``ClientDisconnected`` (an ``OSError``) when the socket is not open."""
+        if self.disconnected or self.close_sent or not self.handshake_complete or self.transport.is_closing():
+            raise ClientDisconnected
+        self.transport.write(frame)
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close it with this code, which the client gets if it goes on reading soon; its buffer is given up then."""
+        self.stop_keepalive()
+        if not self.disconnected and not self.close_sent:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+            self.conn.send_close(code, reason)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+            self.transport.close()
+        self._abort_later()
