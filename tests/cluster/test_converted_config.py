@@ -155,7 +155,7 @@ async def test_files_of_a_java_cluster_make_a_cluster_that_lists_its_nodes(tmp_p
         async def lists_all() -> bool:
             body = {"regionId": "lab", "zoneId": "zone1"}
             answer = await request(ports[1], "POST", "/artemis/api/cluster/up-registry-nodes.json", body)
-            listed = [node["url"] for node in json.loads(answer.body)["nodes"]]
+            listed = [node["url"] for node in json.loads(answer.body)["nodes"] or ()]
             return sorted(listed) == sorted(f"http://{HOST}:{port}" for port in ports)
 
         await within_time(lists_all, "every node is listed under the URL that the earlier files had")
