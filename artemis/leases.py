@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush, heapreplace
+from typing import NamedTuple
 
 import msgspec
 
@@ -41,6 +42,14 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     ttl_ms: int
 
 
+class LeaseTerm(NamedTuple):
+    """One lease as it stands. Times are on the lease clock."""
+
+    ttl_ms: int
+    renewed_ms: int
+    """The stamp of the last renewal, or of the registration if there was none."""
+
+
 class LeaseTable:
     """Leases by id. Ids are given by the caller and never used twice.
 
@@ -63,6 +72,12 @@ class LeaseTable:
     def deadline_ms(self, lease_id: int) -> int | None:
         """The lease time at which the lease ends unless renewed, or None if there is no such lease."""
         return self._deadlines_ms.get(lease_id)
+
+    def term(self, lease_id: int) -> LeaseTerm | None:
+        grant = self._grants.get(lease_id)
+        if grant is None:
+            return None
+        return LeaseTerm(grant.ttl_ms, self._deadlines_ms[lease_id] - grant.ttl_ms - LEASE_STAMP_ERROR_MS)
 
     def grant(self, lease_id: int, key: InstanceKey, ttl_ms: int, clock_ms: int) -> None:
         deadline_ms = _deadline(clock_ms, ttl_ms)

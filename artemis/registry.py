@@ -15,6 +15,7 @@ Who calls: one thread, in log order, each index once. Reads (all other methods) 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
@@ -22,7 +23,7 @@ import msgspec
 
 from artemis.changes import ChangeRing
 from artemis.commands import Announce, Command, Condition, Entry, Proposal, Register, Renew, RequestId, Unregister
-from artemis.leases import Grant, LeaseTable
+from artemis.leases import Grant, LeaseTable, LeaseTerm
 from artemis.model import Change, ChangeType, Compacted, Instance, InstanceKey, Member, Record, encode_instance, key_of
 from artemis.outcomes import Announced, Conflict, Outcome, Refused, Registered, Renewed, Unregistered
 from artemis.services import FrozenServices, ServiceIndex, ServiceView
@@ -119,6 +120,14 @@ class Registry:
         """64 bits over all records: equal on all nodes at the same applied index. Lease deadlines are not in it."""
         return self._index.digest
 
+    def state_digest(self) -> int:
+        """64 bits over ``digest`` and all that is cheap to read beside it: for comparing nodes at the same applied index.
+        What is not in it: deadlines, remembered outcomes (only how many there are) and changes, which repeat records."""
+        sessions = sorted((origin, *session) for origin, session in self._sessions.items())
+        numbers = (self.revision, self.clock_ms, self._next_lease_id, len(self._leases), len(self._requests))
+        parts = msgspec.msgpack.encode((numbers, self.digest, sessions, list(self._members.values())))
+        return int.from_bytes(blake2b(parts, digest_size=8).digest())
+
     @property
     def members(self) -> Mapping[str, Member]:
         """Announced members by node id, in order of their first announcement. A live, read-only view."""
@@ -130,6 +139,10 @@ class Registry:
 
     def find(self, key: InstanceKey) -> Record | None:
         return self._index.find(key)
+
+    def lease(self, lease_id: int) -> LeaseTerm | None:
+        """The lease of a record; None once it has ended."""
+        return self._leases.term(lease_id)
 
     def service(self, service_id: str) -> ServiceView | None:
         """The service of this name, in any case; None if it has no instance now."""

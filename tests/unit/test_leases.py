@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from artemis.commands import Renew
-from artemis.leases import DEADLINE_MS_MAX, LEASE_STAMP_ERROR_MS, LeaseTable
+from artemis.leases import DEADLINE_MS_MAX, LEASE_STAMP_ERROR_MS, LeaseTable, LeaseTerm
 from artemis.model import Change, InstanceKey, key_of
 from artemis.outcomes import Renewed
 from tests.support.replica import Replica, instance, register, renew_keys
@@ -157,3 +157,15 @@ class CountedDeadlines(dict[int, int]):
     def get(self, key: int, default: int | None = None) -> int | None:  # type: ignore[override]
         self.reads += 1
         return super().get(key, default)
+
+
+def test_the_term_of_a_lease_says_when_it_was_renewed_last() -> None:
+    replica = Replica()
+    replica.step(10_000)
+    (lease,) = replica.register(instance(), ttl_ms=TTL_MS)
+    assert replica.registry.lease(lease) == LeaseTerm(ttl_ms=TTL_MS, renewed_ms=10_000)
+    replica.step(10_600)
+    replica.propose(Renew(lease_ids=(lease,)))
+    assert replica.registry.lease(lease) == LeaseTerm(ttl_ms=TTL_MS, renewed_ms=10_600)
+    replica.step(10_600 + TTL_MS + LEASE_STAMP_ERROR_MS)
+    assert replica.registry.lease(lease) is None
