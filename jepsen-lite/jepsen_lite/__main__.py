@@ -12,7 +12,14 @@ import click
 
 from jepsen_lite.checker import EXIT_CODES, check
 from jepsen_lite.cluster import Cluster, ClusterError
-from jepsen_lite.commands import STORE, diskfaults_command, fsync_audit_command, powercut_command, strangers_command
+from jepsen_lite.commands import (
+    STORE,
+    diskfaults_command,
+    fsync_audit_command,
+    leases_command,
+    powercut_command,
+    strangers_command,
+)
 from jepsen_lite.history import load
 from jepsen_lite.report import summary
 from jepsen_lite.run import Settings, run
@@ -68,7 +75,7 @@ def check_command(directory: Path) -> None:
     sys.exit(EXIT_CODES[verdict.result])
 
 
-for command in (powercut_command, diskfaults_command, fsync_audit_command, strangers_command):
+for command in (powercut_command, diskfaults_command, fsync_audit_command, strangers_command, leases_command):
     main.add_command(command)
 
 if __name__ == "__main__":

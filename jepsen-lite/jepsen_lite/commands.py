@@ -18,7 +18,9 @@ from jepsen_lite.cluster import Cluster, ClusterError
 from jepsen_lite.diskfaults import diskfaults
 from jepsen_lite.fsync_audit import fsync_audit
 from jepsen_lite.images import ImageError, enter_namespace, obstacle
+from jepsen_lite.leases import Settings, leases
 from jepsen_lite.powercut import ImageCluster, powercut
+from jepsen_lite.proxy import ProxiedCluster
 from jepsen_lite.strangers import SecretCluster, strangers
 
 STORE = Path(__file__).resolve().parent.parent / "store"
@@ -116,6 +118,31 @@ def strangers_command(seconds: float, seed: int | None, store: Path) -> None:
             result, text = strangers(cluster, seconds, seed)
     except ClusterError as exc:
         finish("inconclusive", f"the cluster did not come up: {exc}")
+    if result == "valid":
+        shutil.rmtree(directory)
+    finish(result, text)
+
+
+@click.command("leases")
+@click.option(
+    "--time", "seconds", type=click.FloatRange(5), default=180.0, show_default=True, help="Seconds of faults."
+)
+@click.option(
+    "--seed", type=int, default=None, help="Repeats the plan of faults and the owners' draws.  [default: drawn]"
+)
+@click.option("--owners", type=click.IntRange(10), default=200, show_default=True, help="Owners of short leases.")
+@store_option
+def leases_command(seconds: float, seed: int | None, owners: int, store: Path) -> None:
+    """Owners stop and resume while leaders are killed, stopped and cut off: how early and how late do leases end?"""
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    directory = new_directory(store, f"leases-{seed}")
+    print(f"seed {seed}, logs in {directory}", flush=True)
+    try:
+        cluster = ProxiedCluster(directory)
+        with cluster:
+            result, text = leases(cluster, Settings(seed=seed, seconds=seconds, owners=owners))
+    except ClusterError as exc:
+        finish("inconclusive", f"the cluster did not come up or back: {exc}")
     if result == "valid":
         shutil.rmtree(directory)
     finish(result, text)

@@ -109,8 +109,8 @@ class _Run:
     async def _break(self) -> None:
         """Carry out the plan of faults for the time asked, then heal."""
         settings, stop = self._settings, asyncio.Event()
-        plan = nemesis.plan(settings.seed, settings.seconds)
-        faults = asyncio.create_task(nemesis.unleash(self._cluster, plan, self._recorder, stop, settings.seed))
+        plan, note = nemesis.plan(settings.seed, settings.seconds), nemesis.recorded_in(self._recorder)
+        faults = asyncio.create_task(nemesis.unleash(self._cluster, plan, note, stop, settings.seed))
         await asyncio.wait([faults], timeout=settings.seconds)
         stop.set()
         await faults

@@ -13,6 +13,7 @@ from functools import partial
 
 from artemis.commands import Command, Renew
 from artemis.outcomes import Registered, Renewed
+from jepsen_lite.tails import Ended, Outages
 from tests.simulation.clients import FOREVER_MS, Answer, Door, key, register
 from tests.simulation.cluster import Cluster, Machine
 from tests.simulation.invariants import ObservedEngine
@@ -20,8 +21,6 @@ from tests.simulation.invariants import ObservedEngine
 SERVICE = "tails"
 CANARY = "canary"
 CANARY_SECONDS = 0.1
-OUTAGE_SECONDS = 0.25
-"""No renewal acknowledged for longer than this is an outage. Shorter gaps count as the lateness of leases."""
 
 BUDGET_MS = 500
 
@@ -40,16 +39,6 @@ class Lease:
     """How many leaderships there had been at its last renewal and at its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Seconds beyond the TTL at which a lease ended. ``early`` is promised to be 0 at least, ``late`` to be bounded."""
-
-    early: float
-    late: float
-    outage: float
-    leader_changes: int
-
-
 class LeaseTails:
     """Watches the leases of one cluster. Make it before the cluster starts."""
 
@@ -60,8 +49,7 @@ class LeaseTails:
         self._door = Door(cluster)
         self._rng = cluster.world.stream("lease tails")
         self._seen_index = 0
-        self._canary_at = 0.0
-        self._outages: list[tuple[float, float]] = []
+        self.outages = Outages(0.0)
         cluster.on_booted.append(self._watch)
 
     # holders of leases
@@ -101,7 +89,7 @@ class LeaseTails:
         self._ask(self._cluster.members[0], register(SERVICE, (CANARY,), FOREVER_MS), registered.append)
         assert self._world.run_until_true(lambda: bool(registered), within=1)
         assert isinstance(registered[0], Registered)
-        self._canary_at = self._world.now
+        self.outages = Outages(self._world.now)
         self._sing()
 
     def _sing(self) -> None:
@@ -111,13 +99,7 @@ class LeaseTails:
 
     def _heard(self, value: Answer) -> None:
         if isinstance(value, Renewed) and not value.missing_keys:
-            if self._world.now - self._canary_at > OUTAGE_SECONDS:
-                self._outages.append((self._canary_at, self._world.now))
-            self._canary_at = self._world.now
-
-    def outage(self, start: float, end: float) -> float:
-        """Seconds between these times in which no renewal was acknowledged."""
-        return sum(max(0.0, min(end, until) - max(start, since)) for since, until in self._outages)
+            self.outages.heard(self._world.now)
 
     # what the nodes apply
 
@@ -153,20 +135,10 @@ class LeaseTails:
     def _tails(self, lease: Lease) -> Ended:
         ended_at, ttl = lease.ended_at, lease.ttl_ms / 1000
         assert ended_at is not None
-        outage = self.outage(lease.renewed_at, ended_at)
+        outage = self.outages.between(lease.renewed_at, ended_at)
         return Ended(
             early=ended_at - lease.acknowledged_at - ttl,
             late=ended_at - lease.renewed_at - ttl - outage,
             outage=outage,
             leader_changes=lease.leaders[1] - lease.leaders[0],
         )
-
-
-def summary(ended: list[Ended]) -> str:
-    early, late = sorted(e.early for e in ended), sorted(e.late for e in ended)
-    return (
-        f"{len(ended)} leases ended, {sum(e.leader_changes > 0 for e in ended)} across"
-        f" {max(e.leader_changes for e in ended)} changes of leader at most; in seconds beyond the TTL:"
-        f" earliest {early[0]:.3f} after its renewal was called; late p50 {late[len(late) // 2]:.3f}, most"
-        f" {late[-1]:.3f}, outages of up to {max(e.outage for e in ended):.3f} not counted"
-    )

@@ -10,9 +10,10 @@ import pytest
 from artemis import leases
 from artemis.consensus.timing import Timing
 from artemis.leases import LEASE_STAMP_ERROR_MS
+from jepsen_lite.tails import Ended, summary
 from tests.simulation.cluster import Cluster
 from tests.simulation.directed import leader_of, settle
-from tests.simulation.lease_tails import Ended, LeaseTails, summary
+from tests.simulation.lease_tails import LeaseTails
 from tests.simulation.settings import Settings
 from tests.simulation.world import World
 
@@ -134,7 +135,7 @@ def test_an_outage_longer_than_the_ttl_ends_no_lease_whose_holder_goes_on(
         cluster.calm()
         assert cluster.world.run_until_true(lambda: cluster.agreed_leader() is not None, within=10)
         cluster.world.run_for(3.0)
-        assert tails.outage(began, cluster.world.now) > 5.0
+        assert tails.outages.between(began, cluster.world.now) > 5.0
         assert tails.ended() == []
 
 
