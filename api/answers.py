@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
+from artemis.api.compression import VARY
 from artemis.api.faults import Headers, HttpFault
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.settings import Consistency
@@ -105,6 +106,7 @@ class Heads:
 def _constant(status: NodeStatus) -> Headers:
     return [
         *JSON,
+        VARY,
         (b"x-artemis-term", b"%d" % status.term),
         (b"x-artemis-node", status.node_id.encode()),
         (b"x-artemis-leader", (status.leader_id or "").encode()),

@@ -9,6 +9,7 @@ An exception no handler foresaw is answered with HTTP 500 and raised again, so t
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from collections.abc import Callable
 from http import HTTPStatus
 from time import perf_counter
@@ -22,12 +23,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from artemis.api.answers import CORS, JSON, NOT_APPLIED, UNKNOWN, Heads, fault_body
+from artemis.api.compression import COMPRESSED_BYTES_MIN, GZIP_HEADERS, Compressor, accepts_gzip
 from artemis.api.endpoints import Endpoint, endpoints
 from artemis.api.faults import ClientGone, Headers, HttpFault
 from artemis.api.http_protocol import HEAD
 from artemis.api.metrics import HttpMetrics, NodeMetrics
 from artemis.api.operations import operation_routes
 from artemis.api.ports import ReplicatedRegistry
+from artemis.api.push.endpoints import push_endpoints
+from artemis.api.push.metrics import PushMetrics
 from artemis.api.requests import Request
 from artemis.api.serving import Serving
 from artemis.api.settings import HttpSettings
@@ -58,8 +62,10 @@ class Application:
         self._now_ms = serving.now_ms
         self._heads = Heads(serving.node)
         self._metrics = HttpMetrics()
+        self._compressor = Compressor()
         registry.register(self._metrics)
         registry.register(NodeMetrics(serving.node, lambda: serving.services.size_bytes))
+        registry.register(PushMetrics(serving.sessions))
         ProcessCollector(registry=registry)
         self._endpoints = endpoints(serving)
         self._sockets = Sockets(_sockets(serving), serving.settings.sockets_max)
@@ -89,8 +95,13 @@ class Application:
                 raise _wrong_method(scope["method"], endpoint)
             request = Request(scope, receive, endpoint.spoken)
             request.check_accept()
-            answer = await handler(request)
+            limit = endpoint.limit
+            admitted = limit is None or limit.admits(get_running_loop().time())
+            answer = await (handler(request) if admitted else endpoint.refuse(request))
             outcome = answer.outcome
+            if len(answer.body) >= COMPRESSED_BYTES_MIN and accepts_gzip(request.headers.get(b"accept-encoding", b"")):
+                packed = await self._compressor.compressed(answer.body)
+                answer = answer._replace(body=packed, headers=(*answer.headers, *GZIP_HEADERS))
             if HEAD in scope.get("extensions", ()):
                 await send(
                     {"type": "http.response.start", "status": answer.http_status, HEAD: self._heads.bytes_of(answer)}
@@ -156,7 +167,7 @@ class Application:
 
 def _sockets(serving: Serving) -> dict[str, SocketEndpoint]:
     """Kind and handler of every WebSocket, by path."""
-    return {}
+    return push_endpoints(serving)
 
 
 def _wrong_method(method: str, endpoint: Endpoint) -> HttpFault:

@@ -10,6 +10,7 @@ to add a setting, add a field. A flag beats the environment, the environment bea
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,6 +18,8 @@ from typing import Any, TypeVar, cast
 from artemis.api.config_kinds import (
     ADDRESS,
     BOOLEAN,
+    IPS,
+    LIMITS,
     NODE_ID,
     OPTIONAL_ADDRESS,
     OPTIONAL_PATH,
@@ -31,6 +34,7 @@ from artemis.api.config_kinds import (
     choice,
     integer,
 )
+from artemis.api.rate_limits import DEFAULT_LIMITS, WINDOW_S
 from artemis.api.settings import CONSISTENCIES, HttpSettings
 
 T = TypeVar("T")
@@ -38,6 +42,7 @@ T = TypeVar("T")
 ENV_PREFIX = "ARTEMIS_"
 DAY_MS = 86_400_000
 HTTP_DEFAULTS = HttpSettings()
+PUSH_DEFAULTS = HTTP_DEFAULTS.push
 TTL = integer(1, 366 * DAY_MS)
 
 
@@ -74,7 +79,7 @@ def _setting(kind: Kind[T], group: str, help_text: str, *, default: T | None = N
     return cast(T, dataclasses.field(default=default, metadata=metadata))
 
 
-CLUSTER, HTTP, LEASES, TIMING, LOGS = "Cluster", "HTTP", "Leases", "Timing", "Logs"
+CLUSTER, HTTP, PUSH, LEASES, TIMING, LOGS = "Cluster", "HTTP", "Push", "Leases", "Timing", "Logs"
 NONE = "none"
 
 
@@ -125,6 +130,13 @@ class Config:
     read_consistency_default: str = _setting(
         choice(*CONSISTENCIES), HTTP, "Of reads that ask for none.", default="linearizable"
     )
+    rate_limiting: bool = _setting(BOOLEAN, HTTP, "Refuse requests beyond rate_limits.", default=True)
+    rate_limits: Mapping[str, int] = _setting(
+        LIMITS,
+        HTTP,
+        f"Requests in {WINDOW_S} s by operation, where it is not {LIMITS.show(DEFAULT_LIMITS)}.",
+        derived=NONE,
+    )
     request_timeout_ms: int = _setting(
         integer(1, DAY_MS), HTTP, "Time budget of a request that names none.", default=HTTP_DEFAULTS.request_timeout_ms
     )
@@ -160,6 +172,46 @@ class Config:
     )
     shutdown_timeout_s: int = _setting(
         integer(0, 600), HTTP, "Seconds open requests may take to finish when the node stops.", default=5
+    )
+    push_session_ms: int = _setting(
+        integer(1_000, 18_000_000),
+        PUSH,
+        "Age at which a Java client's WebSocket is closed; such clients change theirs every 300000.",
+        default=PUSH_DEFAULTS.session_ms,
+    )
+    push_subscriptions_max: int = _setting(
+        integer(1, 1_000_000),
+        PUSH,
+        "Services that one WebSocket of a Java or Rust client may subscribe to.",
+        default=PUSH_DEFAULTS.subscriptions_max,
+    )
+    push_heartbeat_timeout_ms: int = _setting(
+        integer(1, 60_000),
+        PUSH,
+        "How long a heartbeat over WebSocket waits for a leader before it is answered service-unavailable.",
+        default=PUSH_DEFAULTS.heartbeat_timeout_ms,
+    )
+    push_message_bytes_max: int = _setting(
+        integer(1_024, 1 << 20),
+        PUSH,
+        "Longest message to a Java client, whose buffer takes 8 KiB by default.",
+        default=PUSH_DEFAULTS.message_bytes_max,
+    )
+    push_reload_on_subscribe: bool = _setting(
+        BOOLEAN,
+        PUSH,
+        "Tell a Java client to look a service up again when it subscribes to it; false: as earlier servers, which lost"
+        " what changed before.",
+        default=PUSH_DEFAULTS.reload_on_subscribe,
+    )
+    push_heartbeat_denied: tuple[str, ...] = _setting(
+        IPS, PUSH, "Client addresses that may not open a heartbeat WebSocket.", default=()
+    )
+    push_discovery_denied: tuple[str, ...] = _setting(
+        IPS, PUSH, "Client addresses that may not open a WebSocket for changes of single services.", default=()
+    )
+    push_discoveries_denied: tuple[str, ...] = _setting(
+        IPS, PUSH, "Client addresses that may not open a WebSocket for changes of all services.", default=()
     )
     default_ttl_ms: int = _setting(
         TTL, LEASES, "Lease of an instance that asks for none.", default=HTTP_DEFAULTS.default_ttl_ms

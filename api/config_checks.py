@@ -9,6 +9,7 @@ from typing import cast
 
 from artemis.api.config import Config, ConfigError, Given, quote, settings
 from artemis.api.config_kinds import Address
+from artemis.api.push.settings import PushSettings
 from artemis.api.settings import Consistency, HttpSettings
 from artemis.errors import InvalidInput
 
@@ -91,8 +92,20 @@ def http_settings(config: Config) -> HttpSettings:
         cache_bytes_max=config.cache_bytes_max,
         change_cache_bytes_max=config.change_cache_bytes_max,
         sockets_max=config.sockets_max,
+        push=PushSettings(
+            session_ms=config.push_session_ms,
+            subscriptions_max=config.push_subscriptions_max,
+            heartbeat_timeout_ms=config.push_heartbeat_timeout_ms,
+            message_bytes_max=config.push_message_bytes_max,
+            reload_on_subscribe=config.push_reload_on_subscribe,
+            heartbeat_denied=config.push_heartbeat_denied,
+            discovery_denied=config.push_discovery_denied,
+            discoveries_denied=config.push_discoveries_denied,
+        ),
         contexts=config.contexts,
         snake_default=config.snake_default,
+        rate_limiting=config.rate_limiting,
+        rate_limits=config.rate_limits,
         read_consistency_default=cast(Consistency, config.read_consistency_default),
     )
 

@@ -233,6 +233,42 @@ def _prefixes_from_toml(value: object) -> tuple[str, ...]:
     return _prefixes_from_text(",".join(value))
 
 
+def _ips_from_text(value: str) -> tuple[str, ...]:
+    addresses = tuple(item.strip() for item in value.split(",")) if value else ()
+    try:
+        return tuple(str(ip_address(address)) for address in addresses)
+    except ValueError as exc:
+        raise ValueError(f"must be {IPS_ALLOWED}") from exc
+
+
+def _ips_from_toml(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError('must be a list of IP addresses, as ["10.0.0.1"]')
+    return _ips_from_text(",".join(value))
+
+
+IPS_ALLOWED = "IP addresses separated by commas"
+
+
+def _limits_from_text(value: str) -> Mapping[str, int]:
+    limits: dict[str, int] = {}
+    for item in value.split(",") if value else ():
+        match = re.fullmatch(r"\s*([a-z][a-z-]*)\s*:\s*([0-9]{1,9})\s*", item)
+        if match is None:
+            raise ValueError(f"must be {LIMITS_ALLOWED}")
+        limits[match[1]] = int(match[2])
+    return limits
+
+
+def _limits_from_toml(value: object) -> Mapping[str, int]:
+    if isinstance(value, str):
+        return _limits_from_text(value)
+    if not isinstance(value, dict) or not all(isinstance(limit, int) for limit in value.values()):
+        raise ValueError("must be a table [rate_limits] with lines operation = number")
+    return _limits_from_text(",".join(f"{operation}:{limit:d}" for operation, limit in value.items()))
+
+
+LIMITS_ALLOWED = "operation:number,operation:number,…"
 PREFIXES_ALLOWED = "path prefixes such as /artemis-service, without a slash at the end, separated by commas"
 
 PLAIN: Kind[str] = text_kind("TEXT", "printable text", _plain)
@@ -251,4 +287,14 @@ PEERS: Kind[Peers] = Kind(
 )
 PREFIXES: Kind[tuple[str, ...]] = Kind(
     "/PREFIX,…", PREFIXES_ALLOWED, _prefixes_from_text, _prefixes_from_toml, lambda names: ",".join(names)
+)
+IPS: Kind[tuple[str, ...]] = Kind(
+    "IP,…", IPS_ALLOWED, _ips_from_text, _ips_from_toml, lambda addresses: ",".join(addresses)
+)
+LIMITS: Kind[Mapping[str, int]] = Kind(
+    "OPERATION:N,…",
+    LIMITS_ALLOWED,
+    _limits_from_text,
+    _limits_from_toml,
+    lambda limits: ",".join(f"{operation}:{limit}" for operation, limit in limits.items()),
 )

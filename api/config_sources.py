@@ -42,6 +42,7 @@ def _fill_defaults(values: dict[str, Any]) -> None:
         raise ConfigError(f"node_id is missing: peers is set, so it must be one of {', '.join(values['peers'])}")
     values.setdefault("node_id", "n1")
     values.setdefault("raft_listen", None)
+    values.setdefault("rate_limits", {})
     values.setdefault("secret_file", None)
     values.setdefault("data_dir", Path(".artemis") / values["node_id"])
     listen = values.get("listen", Config.listen)

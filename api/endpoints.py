@@ -7,63 +7,88 @@ likely to be asking, and so the dialect of the answer where the request's own sp
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 
 from artemis.api.answers import Answer
 from artemis.api.cluster_routes import ClusterRoutes
-from artemis.api.dialects import Spoken
+from artemis.api.dialects import Kind, Spoken
 from artemis.api.discovery_routes import DiscoveryRoutes
+from artemis.api.rate_limits import RateLimit
+from artemis.api.refusals import rate_limited
 from artemis.api.registry_routes import RegistryRoutes
 from artemis.api.requests import Request
 from artemis.api.serving import JAVA, RUST, SNAKE, Serving
 
 Handler = Callable[[Request], Awaitable[Answer]]
-Handlers = dict[str, Handler]
-"""By method."""
+
+SUFFIXES = ("", ".json")
 
 
 class Endpoint(NamedTuple):
     """One path: which operation it is, its handlers by method, and how it answers."""
 
     operation: str
-    handlers: Handlers
+    """As the metrics name it."""
+    handlers: dict[str, Handler]
     spoken: Spoken
+    limit: RateLimit | None
+    """Shared by all paths of the operation."""
+    refuse: Handler
+    """Answers a request beyond the limit."""
+
+
+class _Operation(NamedTuple):
+    path: str
+    """What follows ``/api/``, without ``.json``."""
+    operation: str
+    kind: Kind
+    post: Handler | None
+    get: Handler | None = None
+    limited_as: str | None = None
+    """Its name among the rate limits; None if it has no limit."""
 
 
 def endpoints(serving: Serving) -> dict[str, Endpoint]:
     """By path."""
-    operations = _operations(serving)
-    return {
-        f"{context}/api/{path}{suffix}": Endpoint(operation, handlers, spoken_at(context, suffix, serving))
-        for path, (operation, handlers) in operations.items()
-        for context in ("/artemis", *serving.settings.contexts, "")
-        for suffix in ("", ".json")
-    }
+    found: dict[str, Endpoint] = {}
+    for operation in _operations(serving):
+        limit = serving.limits.of(operation.limited_as)
+        refuse = rate_limited(serving, operation.kind)
+        handlers = {
+            method: handler
+            for method, handler in (("POST", operation.post), ("GET", operation.get))
+            if handler is not None
+        }
+        for context in ("/artemis", *serving.settings.contexts, ""):
+            for suffix in SUFFIXES:
+                spoken = spoken_at(context, suffix, snake_default=serving.settings.snake_default)
+                found[f"{context}/api/{operation.path}{suffix}"] = Endpoint(
+                    operation.operation, handlers, spoken, limit, refuse
+                )
+    return found
 
 
-def spoken_at(context: str, suffix: str, serving: Serving) -> Spoken:
+def spoken_at(context: str, suffix: str, *, snake_default: bool) -> Spoken:
     """Java clients end every path in ``.json``, and those of the Rust server's clients that write camelCase never do
     (``java-client-and-push.md`` 1 and 11)."""
     if context:
         return Spoken(unhinted=JAVA, camel=JAVA)
     camel = JAVA if suffix else RUST
-    return Spoken(unhinted=SNAKE if serving.settings.snake_default else camel, camel=camel)
+    return Spoken(unhinted=SNAKE if snake_default else camel, camel=camel)
 
 
-def _operations(serving: Serving) -> dict[str, tuple[str, Handlers]]:
+def _operations(serving: Serving) -> Iterator[_Operation]:
     registry = RegistryRoutes(serving)
+    yield _Operation("registry/register", "register", "register", registry.register, limited_as="register")
+    yield _Operation("registry/heartbeat", "heartbeat", "heartbeat", registry.heartbeat, limited_as="heartbeat")
+    yield _Operation("registry/unregister", "unregister", "unregister", registry.unregister, limited_as="unregister")
     discovery = DiscoveryRoutes(serving)
+    yield _Operation("discovery/lookup", "lookup", "lookup", discovery.lookup)
+    yield _Operation("discovery/service", "service", "service", discovery.service, discovery.get_service)
+    yield _Operation("discovery/services", "services", "services", discovery.services, discovery.get_services)
+    yield _Operation("discovery/services-delta", "delta", "delta", discovery.delta)
     cluster = ClusterRoutes(serving)
-    nodes: Handlers = {"POST": cluster.up_nodes, "GET": cluster.get_up_nodes}
-    return {
-        "registry/register": ("register", {"POST": registry.register}),
-        "registry/heartbeat": ("heartbeat", {"POST": registry.heartbeat}),
-        "registry/unregister": ("unregister", {"POST": registry.unregister}),
-        "discovery/lookup": ("lookup", {"POST": discovery.lookup}),
-        "discovery/service": ("service", {"POST": discovery.service, "GET": discovery.get_service}),
-        "discovery/services": ("services", {"POST": discovery.services, "GET": discovery.get_services}),
-        "discovery/services-delta": ("delta", {"POST": discovery.delta}),
-        "cluster/up-registry-nodes": ("nodes", nodes),
-        "cluster/up-discovery-nodes": ("nodes", nodes),
-    }
+    for plane in ("registry", "discovery"):
+        name = f"up-{plane}-nodes"
+        yield _Operation(f"cluster/{name}", "nodes", "nodes", cluster.up_nodes, cluster.get_up_nodes, name)

@@ -20,7 +20,9 @@ TIMEOUT_MS = b"x-artemis-timeout-ms"
 REQUEST_ID = b"x-artemis-request-id"
 OPTION_HEADERS = (CONSISTENCY, MIN_REVISION, MAX_STALE_MS, TIMEOUT_MS, REQUEST_ID)
 
-_WANTED = frozenset((b"accept", b"content-type", b"content-encoding", b"content-length", *OPTION_HEADERS))
+_WANTED = frozenset(
+    (b"accept", b"accept-encoding", b"content-type", b"content-encoding", b"content-length", *OPTION_HEADERS)
+)
 _QUERY_FIELDS_MAX = 64
 
 _GZIP = zlib.MAX_WBITS | 16

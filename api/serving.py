@@ -14,6 +14,8 @@ from artemis.api.feed import ChangeFeed
 from artemis.api.feed_cache import EncodedChanges
 from artemis.api.options import OptionReader, ReadOptions
 from artemis.api.ports import ReplicatedRegistry
+from artemis.api.push.sessions import Sessions
+from artemis.api.rate_limits import RateLimits
 from artemis.api.requests import Request
 from artemis.api.settings import HttpSettings
 from artemis.consensus.status import NodeStatus
@@ -36,6 +38,8 @@ class Serving:
         self.services = EncodedServices(settings.cache_bytes_max)
         self.feed = ChangeFeed(node)
         self.changes = EncodedChanges(settings.change_cache_bytes_max)
+        self.sessions = Sessions(node, settings.push)
+        self.limits = RateLimits(settings.rate_limits, enabled=settings.rate_limiting)
         self.now_ms = now_ms
 
     def dialect(self, naming: Naming | None, request: Request) -> Dialect:
@@ -43,6 +47,11 @@ class Serving:
         if naming is None:
             return request.spoken.unhinted
         return SNAKE if naming == "snake" else request.spoken.camel
+
+    def epoch_offset_ms(self) -> int:
+        """From the lease clock to the time shown to people. The lease clock counts from the cluster's beginning; its
+        newest stamp was set about now."""
+        return self.now_ms() - self.node.registry.clock_ms
 
     async def current(self, options: ReadOptions) -> NodeStatus:
         """Wait until the applied state is as current as asked. Raises ``Unavailable`` when it cannot be.

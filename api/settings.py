@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+from artemis.api.push.settings import PushSettings
+from artemis.api.rate_limits import DEFAULT_LIMITS, LIMIT_MAX
 from artemis.errors import InvalidInput
 
 Consistency = Literal["linearizable", "session", "stale"]
@@ -44,6 +47,10 @@ class HttpSettings:
     snake_default: bool = True
     """Under ``/api/…`` a request without a naming hint is answered in snake_case; False: in camelCase."""
     read_consistency_default: Consistency = "linearizable"
+    rate_limiting: bool = True
+    rate_limits: Mapping[str, int] = field(default_factory=dict)
+    """Requests in ten seconds by operation, in place of ``rate_limits.DEFAULT_LIMITS``."""
+    push: PushSettings = field(default_factory=PushSettings)
 
     def __post_init__(self) -> None:
         if not 0 < self.ttl_ms_min <= self.ttl_ms_max:
@@ -62,6 +69,11 @@ class HttpSettings:
         for name in ("body_bytes_max", "cache_bytes_max", "change_cache_bytes_max"):
             if getattr(self, name) <= 0:
                 raise InvalidInput(name, f"a positive number of bytes, not {getattr(self, name)}")
+        for operation, limit in self.rate_limits.items():
+            if operation not in DEFAULT_LIMITS:
+                raise InvalidInput("rate_limits", f"for one of {', '.join(DEFAULT_LIMITS)}, not {operation!r}")
+            if not 1 <= limit <= LIMIT_MAX:
+                raise InvalidInput("rate_limits", f"from 1 to {LIMIT_MAX} for {operation}, not {limit}")
         for context in self.contexts:
             if not context.startswith("/") or context.endswith("/"):
                 raise InvalidInput("contexts", f"each begins with a slash and does not end with one, not {context!r}")

@@ -49,6 +49,8 @@ def test_every_setting_has_a_flag_that_reaches_the_node(started: list[Config], t
         "contexts": "/x",
         "snake_default": False,
         "read_consistency_default": "stale",
+        "rate_limiting": False,
+        "rate_limits": "register:5",
         "request_timeout_ms": "5",
         "request_timeout_ms_max": "6",
         "body_bytes_max": "7",

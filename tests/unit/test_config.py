@@ -90,6 +90,15 @@ def test_booleans_and_lists_from_each_source(tmp_path: Path) -> None:
     assert from_environment.contexts == ("/x", "/y")
 
 
+def test_rate_limits_are_a_table_or_pairs(tmp_path: Path) -> None:
+    path = toml(tmp_path, "[rate_limits]\nregister = 5\nget-leases = 6\n")
+    assert load({}, {}, path).rate_limits == {"register": 5, "get-leases": 6}
+    assert read(ARTEMIS_RATE_LIMITS="register:5, get-leases: 6").rate_limits == {"register": 5, "get-leases": 6}
+    for wrong in ("register", "register:x", "lookup:5", "register:0"):
+        with pytest.raises(ConfigError, match="ARTEMIS_RATE_LIMITS = "):
+            read(ARTEMIS_RATE_LIMITS=wrong)
+
+
 def test_an_ipv6_address_is_written_in_brackets() -> None:
     config = read({"listen": "[::1]:8080"})
     assert config.listen == Address("::1", 8080)
@@ -259,6 +268,8 @@ def test_each_setting_of_the_http_side_can_be_set() -> None:
         "REQUEST_TIMEOUT_MS": "100",
         "REQUEST_TIMEOUT_MS_MAX": "200",
         "BODY_BYTES_MAX": "10",
+        "RATE_LIMITING": "false",
+        "RATE_LIMITS": "register:5",
         "CACHE_BYTES_MAX": "20",
         "CHANGE_CACHE_BYTES_MAX": "30",
         "SOCKETS_MAX": "40",
