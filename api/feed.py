@@ -102,13 +102,11 @@ class ChangeFeed:
             self._scheduled = asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
-        self._scheduled = None
         self._advance()
         for _ in range(min(len(self._called), CALLED_AT_ONCE)):
             self._called.popleft()._call()
-        if self._called:
-            # Behind everything that the readers called in this turn have to do.
-            self._scheduled = asyncio.get_running_loop().call_soon(self._turn)
+        # Behind everything that the readers called in this turn have to do.
+        self._scheduled = asyncio.get_running_loop().call_soon(self._turn) if self._called else None
 
     def _advance(self) -> None:
         """Look at what was applied since the last look, and mark the idle readers it is for."""
@@ -321,7 +319,9 @@ class Subscription:
             self._waiter.set_result(None)
 
     def _stop_waiting(self) -> None:
-        if self._idle and self._feed is not None:
-            self._position = self.revision
-            self._idle = False
-            self._feed._idle -= 1
+        if self._feed is not None:
+            self._feed._advance()
+            if self._idle:
+                self._position = self.revision
+                self._idle = False
+                self._feed._idle -= 1

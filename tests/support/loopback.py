@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
+from artemis import snapshot
 from artemis.api.ports import ReplicatedRegistry
 from artemis.commands import Announce, Command, Proposal, RequestId, decode_entry, encode_entry, encode_proposal
 from artemis.consensus.status import NodeStatus, PeerStatus
@@ -158,6 +159,12 @@ class LoopbackNode:
                 if peer != self.node_id
             ),
         )
+
+    def install_snapshot(self, source: LoopbackNode) -> None:
+        """Take over the state of ``source``, as a node does that was away for longer than the log reaches back."""
+        self._registry = snapshot.decode(b"".join(snapshot.encode(snapshot.freeze(source.registry))))
+        for listener in self._listeners:
+            listener(self._registry.applied_index)
 
     def on_applied(self, listener: Callable[[int], None]) -> None:
         self._listeners.append(listener)
