@@ -13,12 +13,14 @@ from typing import NoReturn
 
 import click
 
+from jepsen_lite import nemesis
 from jepsen_lite.checker import EXIT_CODES, Result
 from jepsen_lite.cluster import Cluster, ClusterError
 from jepsen_lite.diskfaults import diskfaults
 from jepsen_lite.fsync_audit import fsync_audit
 from jepsen_lite.images import ImageError, enter_namespace, obstacle
-from jepsen_lite.leases import Settings, leases
+from jepsen_lite.leases import Least, Settings, leases
+from jepsen_lite.owners import Habits
 from jepsen_lite.powercut import ImageCluster, powercut
 from jepsen_lite.proxy import ProxiedCluster
 from jepsen_lite.strangers import SecretCluster, strangers
@@ -124,23 +126,33 @@ def strangers_command(seconds: float, seed: int | None, store: Path) -> None:
 
 
 @click.command("leases")
-@click.option(
-    "--time", "seconds", type=click.FloatRange(5), default=180.0, show_default=True, help="Seconds of faults."
-)
-@click.option(
-    "--seed", type=int, default=None, help="Repeats the plan of faults and the owners' draws.  [default: drawn]"
-)
+@click.option("--time", "seconds", type=click.FloatRange(5), default=180.0, show_default=True, help="How long.")
+@click.option("--seed", type=int, default=None, help="Repeats the plan of faults and the owners.  [default: drawn]")
 @click.option("--owners", type=click.IntRange(10), default=200, show_default=True, help="Owners of short leases.")
+@click.option(
+    "--kills", type=click.IntRange(1), default=None, help="Only kill the leader, so often; TTL 6 s, no owner stops."
+)
 @store_option
-def leases_command(seconds: float, seed: int | None, owners: int, store: Path) -> None:
+def leases_command(seconds: float, seed: int | None, owners: int, kills: int | None, store: Path) -> None:
     """Owners stop and resume while leaders are killed, stopped and cut off: how early and how late do leases end?"""
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     directory = new_directory(store, f"leases-{seed}")
     print(f"seed {seed}, logs in {directory}", flush=True)
+    if kills is None:
+        plan = nemesis.plan(seed, seconds, nemesis.ALL_FAULTS)
+        settings = Settings(seed=seed, plan=plan, seconds=seconds, owners=owners)
+    else:
+        settings = Settings(
+            seed=seed,
+            plan=nemesis.leader_kills(seed, kills),
+            owners=owners,
+            habits=Habits(ttls_ms=(6000,), beats_per_ttl=6, steadfast=True),
+            least=Least(ended=owners, leaderships=kills),
+        )
     try:
         cluster = ProxiedCluster(directory)
         with cluster:
-            result, text = leases(cluster, Settings(seed=seed, seconds=seconds, owners=owners))
+            result, text = leases(cluster, settings)
     except ClusterError as exc:
         finish("inconclusive", f"the cluster did not come up or back: {exc}")
     if result == "valid":

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 from jepsen_lite import nemesis
 from jepsen_lite.checker import Result
+from jepsen_lite.cluster import Cluster, ClusterError
 from jepsen_lite.history import Detail
 from jepsen_lite.http1 import Lost, NotSent
-from jepsen_lite.owners import SERVICE_ID, TIMEOUT_S, TTLS_MS, Lease, Leases, Owner
+from jepsen_lite.owners import SERVICE_ID, TIMEOUT_S, Habits, Lease, Leases, Owner
 from jepsen_lite.pool import Pool
-from jepsen_lite.proxy import ProxiedCluster
 from jepsen_lite.registry import (
     HEARTBEAT,
     REGISTER,
@@ -39,6 +39,8 @@ LATE_S = 1.0
 """P5. Beyond the TTL and the outages."""
 CANARY_S = 0.1
 READ_S = 0.06
+WARM_UP_S = 10.0
+"""How long all owners may take to register before the faults begin."""
 DRAIN_S = 30.0
 """How long all leases may take to end when their owners are silent and all nodes are well."""
 CANARY = "canary"
@@ -47,13 +49,23 @@ SHOWN_MAX = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Least:
+    """What a run must show at least to count as a proof."""
+
+    ended: int = 50
+    """Leases that were seen to end."""
+    leaderships: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     seed: int
-    seconds: float
+    plan: Sequence[nemesis.Fault]
+    seconds: float | None = None
+    """Of faults; None: until the plan is done."""
     owners: int = 200
-    least_ended: int = 50
-    """Fewer ends of leases prove nothing."""
-    faults: Sequence[tuple[nemesis.Kind, nemesis.Target]] = nemesis.ALL_FAULTS
+    habits: Habits = field(default_factory=Habits)
+    least: Least = field(default_factory=lambda: Least())
 
 
 @dataclass(slots=True)
@@ -77,19 +89,23 @@ class Run:
     leaderships: int
     renewals: int
     seconds: float
+    steadfast: bool = False
+    """No owner fell silent before the end."""
     struck: list[Struck] = field(default_factory=list)
+    not_healed: str = ""
+    """Why the nodes did not all come back after the faults."""
 
 
-def leases(cluster: ProxiedCluster, settings: Settings) -> tuple[Result, str]:
+def leases(cluster: Cluster, settings: Settings) -> tuple[Result, str]:
     """Run on a started cluster: the verdict, and a table."""
     run = asyncio.run(_LeaseRun(cluster, settings).play())
-    result, reasons = judge(run, settings.least_ended)
+    result, reasons = judge(run, settings.least)
     return result, "\n".join([*table(run), *reasons[:SHOWN_MAX]])
 
 
-def judge(run: Run, least_ended: int) -> tuple[Result, list[str]]:
+def judge(run: Run, least: Least) -> tuple[Result, list[str]]:
     """Sentences that say what is wrong, or why nothing is proved."""
-    wrong: list[str] = []
+    wrong: list[str] = [f"not healed: {run.not_healed}"] if run.not_healed else []
     for lease in run.leases:
         wrong += [f"{lease.name}: {fault}" for fault in lease.faults]
         if lease.gone_at is None:
@@ -99,6 +115,8 @@ def judge(run: Run, least_ended: int) -> tuple[Result, list[str]]:
                 f"{lease.name}, TTL {lease.ttl_s:g} s, was gone {-early:.3f} s early: at {lease.gone_at:.3f} s,"
                 f" its last acknowledged renewal was called at {lease.acknowledged_at:.3f} s"
             )
+        if run.steadfast and lease.missed_while_renewing:
+            wrong.append(f"{lease.name} was gone at {lease.gone_at:.3f} s, though its owner never stopped renewing it")
         if (late := certainly_late(run, lease)) > LATE_S:
             wrong.append(
                 f"{lease.name}, TTL {lease.ttl_s:g} s, was seen {late:.3f} s late: at {lease.seen_at:.3f} s, its last"
@@ -107,9 +125,12 @@ def judge(run: Run, least_ended: int) -> tuple[Result, list[str]]:
     if wrong:
         return "invalid", wrong
     ended = sum(lease.gone_at is not None for lease in run.leases)
-    if ended < least_ended or run.leaderships < 2:
-        return "inconclusive", [f"{ended} leases ended, {least_ended} needed; {run.leaderships} leaderships, 2 needed"]
-    return "valid", []
+    thin: list[str] = []
+    if ended < least.ended:
+        thin.append(f"{ended} leases ended, {least.ended} needed")
+    if run.leaderships < least.leaderships:
+        thin.append(f"{run.leaderships} leaderships seen, {least.leaderships} needed")
+    return ("inconclusive" if thin else "valid"), thin
 
 
 def tails(run: Run, lease: Lease) -> Ended:
@@ -144,29 +165,28 @@ def table(run: Run) -> list[str]:
         "",
         "TTL     ended  over a new leader  early: least    p50   late: p50    p99   most  certainly",
     ]
-    for ttl_ms in TTLS_MS:
-        lines.append(
-            _row(run, [lease for lease in run.leases if lease.gone_at and lease.ttl_s == ttl_ms / 1000], ttl_ms)
-        )
+    for ttl_s in sorted({lease.ttl_s for lease in run.leases}):
+        ended = [lease for lease in run.leases if lease.gone_at is not None and lease.ttl_s == ttl_s]
+        lines.append(_row(run, ended, ttl_s))
     return lines
 
 
-def _row(run: Run, leases: list[Lease], ttl_ms: int) -> str:
+def _row(run: Run, leases: list[Lease], ttl_s: float) -> str:
     if len(leases) < 2:
-        return f"{ttl_ms / 1000:3.0f} s  {len(leases):>6}"
+        return f"{ttl_s:3.0f} s  {len(leases):>6}"
     ended = [tails(run, lease) for lease in leases]
     early, late = sorted(e.early for e in ended), sorted(e.late for e in ended)
     p99 = statistics.quantiles(late, n=100, method="inclusive")[98]
     certainly = max(certainly_late(run, lease) for lease in leases)
     return (
-        f"{ttl_ms / 1000:3.0f} s  {len(ended):>6}  {sum(e.leader_changes > 0 for e in ended):>17}"
+        f"{ttl_s:3.0f} s  {len(ended):>6}  {sum(e.leader_changes > 0 for e in ended):>17}"
         f"  {early[0]:>10.3f} s {statistics.median(early):>6.3f} {statistics.median(late):>9.3f} {p99:>8.3f}"
         f" {late[-1]:>6.3f} {certainly:>9.3f} s"
     )
 
 
 class _LeaseRun:
-    def __init__(self, cluster: ProxiedCluster, settings: Settings) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._cluster = cluster
         self._settings = settings
         self._nodes = cluster.ids
@@ -176,12 +196,14 @@ class _LeaseRun:
         self._pool = Pool(cluster.addresses, TIMEOUT_S)
         self._outages = Outages(0.0)
         self._struck: list[Struck] = []
+        self._not_healed = ""
 
     async def play(self) -> Run:
-        rng = random.Random(self._settings.seed)
+        settings = self._settings
+        rng = random.Random(settings.seed)
         owners = [
-            Owner(f"i{at}", self._pool, self._nodes, self._leases, random.Random(rng.random()))
-            for at in range(self._settings.owners)
+            Owner(f"i{at}", self._pool, self._nodes, self._leases, settings.habits, random.Random(rng.random()))
+            for at in range(settings.owners)
         ]
         await self._register_canary()
         watching = [asyncio.create_task(each(node)) for node in self._nodes for each in (self._beat, self._read)]
@@ -189,9 +211,11 @@ class _LeaseRun:
             async with asyncio.TaskGroup() as tasks:
                 for owner in owners:
                     tasks.create_task(owner.run())
+                await self._until(lambda: len(self._leases.by_name) >= len(owners), WARM_UP_S, watching)
                 await self._break()
                 self._leases.stopping.set()
-            await self._drain(watching)
+            # What is left when the time is up is judged as never ended.
+            await self._until(self._all_gone, DRAIN_S, watching)
         finally:
             for task in watching:
                 task.cancel()
@@ -199,18 +223,28 @@ class _LeaseRun:
             await self._pool.aclose()
         for owner in owners:
             owner.settle()
-        found = list(self._leases.by_name.values())
-        terms = len(self._leases.terms)
-        return Run(found, self._outages, terms, self._leases.renewals, self._clock(), self._struck)
+        return Run(
+            leases=list(self._leases.by_name.values()),
+            outages=self._outages,
+            leaderships=len(self._leases.terms),
+            renewals=self._leases.renewals,
+            seconds=self._clock(),
+            steadfast=settings.habits.steadfast,
+            struck=self._struck,
+            not_healed=self._not_healed,
+        )
 
     async def _break(self) -> None:
         settings, stop = self._settings, asyncio.Event()
-        plan = nemesis.plan(settings.seed, settings.seconds, settings.faults)
+        plan = list(settings.plan)
         faults = asyncio.create_task(nemesis.unleash(self._cluster, plan, self._note, stop, settings.seed))
         await asyncio.wait([faults], timeout=settings.seconds)
         stop.set()
         await faults
-        await asyncio.to_thread(self._cluster.heal)
+        try:
+            await asyncio.to_thread(self._cluster.heal)
+        except ClusterError as exc:
+            self._not_healed = str(exc)
 
     def _note(self, f: str, node: str | None, value: Mapping[str, Detail]) -> None:
         if node is None:
@@ -223,15 +257,18 @@ class _LeaseRun:
             if fault.kind == "pause":
                 self._leases.pauses.append((node, fault.since, fault.until))
 
-    async def _drain(self, watching: Sequence[asyncio.Task[None]]) -> None:
-        """Wait until every lease was seen to end. What is left then is judged as never ended."""
-        deadline = self._clock() + DRAIN_S
-        while any(lease.gone_at is None for lease in self._leases.by_name.values()):
+    def _all_gone(self) -> bool:
+        return all(lease.gone_at is not None for lease in self._leases.by_name.values())
+
+    async def _until(
+        self, condition: Callable[[], bool], seconds: float, watching: Sequence[asyncio.Task[None]]
+    ) -> None:
+        """Wait for a condition, so long at most. Raises what a task that should never end has raised."""
+        deadline = self._clock() + seconds
+        while not condition() and self._clock() < deadline:
             for task in watching:
                 if task.done():
                     task.result()
-            if self._clock() > deadline:
-                return
             await asyncio.sleep(READ_S)
 
     async def _register_canary(self) -> None:

@@ -70,6 +70,15 @@ def plan(seed: int, seconds: float, kinds: Sequence[tuple[Kind, Target]] = PROCE
     return faults
 
 
+def leader_kills(seed: int, kills: int) -> list[Fault]:
+    """Whoever leads is killed, that many times."""
+    rng = random.Random(seed)
+    return [
+        Fault(kind="kill", target="leader", lasts_s=rng.uniform(0.5, 2.0), then_quiet_s=rng.uniform(0.2, 1.0))
+        for _ in range(kills)
+    ]
+
+
 def recorded_in(recorder: Recorder) -> Note:
     def note(f: str, node: str | None, value: Mapping[str, Detail]) -> None:
         recorder.record(Event(index=0, time=0, process="nemesis", type="info", f=f, node=node, value=dict(value)))

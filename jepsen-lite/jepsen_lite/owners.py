@@ -26,11 +26,21 @@ from jepsen_lite.registry import (
 )
 
 SERVICE_ID = "leased"
-TTLS_MS = (2000, 3000, 5000)
 BUDGET_MS = 600
 TIMEOUT_S = 0.8
 """Of one attempt: above the budget, so that a refusal is heard, and short enough for two attempts within any TTL."""
 RETRY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How owners behave."""
+
+    ttls_ms: tuple[int, ...] = (2000, 3000, 5000)
+    """Each life draws one."""
+    beats_per_ttl: float = 4.0
+    steadfast: bool = False
+    """They never fall silent, so that no lease may end at all until the run does."""
 
 
 @dataclass(slots=True)
@@ -108,11 +118,14 @@ class Leases:
 class Owner:
     """One client with at most one lease. ``run`` ends, with no request open, soon after ``Leases.stopping`` is set."""
 
-    def __init__(self, name: str, pool: Pool, nodes: Sequence[str], leases: Leases, rng: random.Random) -> None:
+    def __init__(
+        self, name: str, pool: Pool, nodes: Sequence[str], leases: Leases, habits: Habits, rng: random.Random
+    ) -> None:
         self.name = name
         self._pool = pool
         self._nodes = nodes
         self._leases = leases
+        self._habits = habits
         self._rng = rng
         self._life = 0
         self._unknown: list[tuple[Lease, str, float, float]] = []
@@ -122,7 +135,8 @@ class Owner:
         while not self._leases.stopping.is_set():
             lease = await self._register()
             while lease is not None and lease.gone_at is None:
-                await self._renew_for(lease, self._rng.uniform(0.5, 3.0) * lease.ttl_s)
+                ttls = float("inf") if self._habits.steadfast else self._rng.uniform(0.5, 3.0)
+                await self._renew_for(lease, ttls * lease.ttl_s)
                 lease.renewing = False
                 # Back in time, or too late: the next attempt tells.
                 silence = self._rng.choice((self._rng.uniform(0.3, 0.8), self._rng.uniform(1.0, 1.8)))
@@ -137,7 +151,7 @@ class Owner:
 
     async def _register(self) -> Lease | None:
         self._life += 1
-        name, ttl_ms = f"{self.name}-{self._life}", self._rng.choice(TTLS_MS)
+        name, ttl_ms = f"{self.name}-{self._life}", self._rng.choice(self._habits.ttls_ms)
         body = instances_body([instance(SERVICE_ID, name, ttl_ms=ttl_ms)])
         # All copies are one request: the lease may have begun with the first of them.
         headers = {"x-artemis-request-id": f"lease-{name}"}
@@ -163,7 +177,8 @@ class Owner:
         clock = self._leases.clock
         end = clock() + seconds
         while clock() < end and lease.gone_at is None and not self._leases.stopping.is_set():
-            await self._leases.pause(lease.ttl_s / 4 if await self._renew(lease) else RETRY_S)
+            renewed = await self._renew(lease)
+            await self._leases.pause(lease.ttl_s / self._habits.beats_per_ttl if renewed else RETRY_S)
 
     async def _renew(self, lease: Lease) -> bool:
         """Try every node once. False if none acknowledged it."""

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from jepsen_lite.checker import Result
-from jepsen_lite.leases import Run, certainly_late, judge, table, tails
+from jepsen_lite.leases import Least, Run, certainly_late, judge, table, tails
 from jepsen_lite.owners import BUDGET_MS, Lease, Leases
 from jepsen_lite.tails import OUTAGE_SECONDS, Outages
 
 TTL_S = 2.0
 RENEWED_S = 10.0
+ONE = Least(ended=1)
 
 
 def lease(gone_at: float | None, seen_at: float = RENEWED_S + 1.0) -> Lease:
@@ -29,33 +30,34 @@ def lease(gone_at: float | None, seen_at: float = RENEWED_S + 1.0) -> Lease:
     )
 
 
-def run(*leases: Lease, outages: Outages | None = None, leaderships: int = 3) -> Run:
-    return Run(list(leases), outages or Outages(0.0), leaderships, renewals=9, seconds=60.0)
+def run(*leases: Lease, outages: Outages | None = None, leaderships: int = 3, steadfast: bool = False) -> Run:
+    return Run(list(leases), outages or Outages(0.0), leaderships, renewals=9, seconds=60.0, steadfast=steadfast)
 
 
 def verdict(of: Run, least_ended: int = 1) -> Result:
-    return judge(of, least_ended)[0]
+    return judge(of, Least(ended=least_ended))[0]
 
 
 def test_an_end_between_the_bounds_is_valid() -> None:
     fine = run(lease(gone_at=12.3, seen_at=12.2))
-    assert judge(fine, 1) == ("valid", [])
+    assert judge(fine, ONE) == ("valid", [])
     ended = tails(fine, fine.leases[0])
-    assert (ended.early, ended.late) == (pytest.approx(0.3), pytest.approx(0.29))
+    assert ended.early == pytest.approx(0.3)
+    assert ended.late == pytest.approx(0.29)
     assert (ended.outage, ended.leader_changes) == (0.0, 1)
     assert any("2 s       1" in line for line in table(fine))
 
 
 @pytest.mark.parametrize(("gone_at", "wanted"), [(11.999, "invalid"), (12.001, "valid")])
 def test_an_end_before_the_ttl_of_the_last_acknowledged_renewal_is_early(gone_at: float, wanted: Result) -> None:
-    result, reasons = judge(run(lease(gone_at)), 1)
+    result, reasons = judge(run(lease(gone_at)), ONE)
     assert result == wanted
     assert not reasons or "0.001 s early" in reasons[0]
 
 
 @pytest.mark.parametrize(("seen_at", "wanted"), [(13.0, "valid"), (13.02, "invalid")])
 def test_a_lease_seen_more_than_a_second_after_its_ttl_is_late(seen_at: float, wanted: Result) -> None:
-    result, reasons = judge(run(lease(14.0, seen_at)), 1)
+    result, reasons = judge(run(lease(14.0, seen_at)), ONE)
     assert result == wanted
     assert not reasons or "1.010 s late" in reasons[0]
 
@@ -80,7 +82,7 @@ def test_a_gap_as_short_as_a_commit_is_no_outage() -> None:
 
 
 def test_a_lease_that_never_ends_is_found() -> None:
-    result, (reason,) = judge(run(lease(gone_at=None)), 1)
+    result, (reason,) = judge(run(lease(gone_at=None)), ONE)
     assert (result, "never ended" in reason) == ("invalid", True)
 
 
@@ -95,6 +97,14 @@ def test_what_comes_back_is_found() -> None:
 @pytest.mark.parametrize(("least_ended", "leaderships"), [(2, 3), (1, 1)])
 def test_too_little_proves_nothing(least_ended: int, leaderships: int) -> None:
     assert verdict(run(lease(12.3), leaderships=leaderships), least_ended) == "inconclusive"
+
+
+def test_a_lease_that_is_renewed_all_the_time_may_not_end() -> None:
+    ended = lease(gone_at=None)
+    ended.gone(15.0, 3)
+    assert ended.missed_while_renewing
+    assert verdict(run(ended)) == "valid"
+    assert verdict(run(ended, steadfast=True)) == "invalid"
 
 
 def test_a_request_of_unknown_outcome_may_act_until_its_budget_is_over_or_its_node_wakes() -> None:
