@@ -10,6 +10,7 @@ from typing import Protocol
 
 from artemis.consensus.admission import Admission
 from artemis.consensus.core import RaftCore
+from artemis.consensus.digests import StateDigests
 from artemis.consensus.leadership import Leadership
 from artemis.consensus.reads import ReadBarriers
 from artemis.consensus.snapshotting import Snapshotting
@@ -30,6 +31,7 @@ from artemis.consensus.wire import (
     RejoinIndex,
     SnapshotChunk,
     SnapshotReply,
+    StateDigest,
     TermHint,
     TimeoutNow,
     VoteGranted,
@@ -48,6 +50,7 @@ class Recipient(Protocol):
     reads: ReadBarriers
     snapshots: Snapshotting
     admission: Admission
+    digests: StateDigests
 
     def send(self, peer: str, message: Message) -> None: ...
 
@@ -84,6 +87,8 @@ def receive(to: Recipient, peer: str, message: Message) -> None:
             to.admission.on_reply(peer, message)
         case RejoinIndex():
             to.admission.on_rejoin_index(message)
+        case StateDigest():
+            to.digests.on_report(peer, message)
         case ReadProbe() | ReadIndexReply():
             if message.term == core.term:
                 _from_the_leader(to, peer, message)

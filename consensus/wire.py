@@ -165,6 +165,15 @@ class RejoinIndex(msgspec.Struct, frozen=True, array_like=True, tag=19):
     journal_id: bytes
 
 
+class StateDigest(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """The sender's state after the entry ``index``, which is committed (``digests``)."""
+
+    index: int
+    digest: int
+    format: int
+    """What goes into the digest; others are not compared."""
+
+
 Message = (
     AppendEntries
     | AppendReply
@@ -185,6 +194,7 @@ Message = (
     | Introduction
     | IntroductionReply
     | RejoinIndex
+    | StateDigest
 )
 
 FRAME_BYTES_MAX = 8 * 1024 * 1024

@@ -13,6 +13,7 @@ from artemis.changes import ChangeRing
 from artemis.commands import Condition, Entry, Proposal, Register
 from artemis.consensus import inbox, leaseclock
 from artemis.consensus.core import RaftCore
+from artemis.consensus.digests import StateDigests
 from artemis.consensus.engine import Engine
 from artemis.consensus.freshness import Freshness, TimeProof
 from artemis.consensus.inbox import Recipient
@@ -454,3 +455,44 @@ def leave_out_the_first_change(patch: pytest.MonkeyPatch) -> None:
 def hide_that_changes_were_dropped(patch: pytest.MonkeyPatch) -> None:
     guarded = ChangeRing.since
     patch.setattr(ChangeRing, "since", lambda self, revision: guarded(self, max(revision, self._oldest)))
+
+
+# the state's digest
+
+
+@mutant(
+    "P8",
+    "digests.StateDigests._judge",
+    Named("simulation/test_digests.py::test_a_node_with_a_damaged_state_is_quarantined_and_the_others_go_on"),
+)
+def compare_no_digests(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StateDigests, "_judge", lambda self, index, own, of_entry: None)
+
+
+@mutant(
+    "P8",
+    "digests.StateDigests._read_again",
+    Named("simulation/test_digests.py::test_a_node_with_a_damaged_state_is_quarantined_and_the_others_go_on"),
+)
+def never_read_the_records_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StateDigests, "_read_again", lambda self, now: None)
+
+
+@mutant("P8", "digests.StateDigests._judge", Named("unit/test_digests.py::test_of_five_three_must_agree"))
+def believe_the_first_two(patch: pytest.MonkeyPatch) -> None:
+    guarded = StateDigests.__init__
+
+    def credulous(self: StateDigests, host: Any, peers: tuple[str, ...]) -> None:
+        guarded(self, host, peers)
+        self._majority = 2
+
+    patch.setattr(StateDigests, "__init__", credulous)
+
+
+@mutant(
+    "P8",
+    "engine.Engine._refuse_if_stopped",
+    Named("simulation/test_digests.py::test_a_node_with_a_damaged_state_is_quarantined_and_the_others_go_on"),
+)
+def serve_while_quarantined(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Engine, "_refuse_if_stopped", lambda self: None)
