@@ -140,9 +140,7 @@ class DiscoveryRoutes:
                 options.consistency,
                 [(b"x-artemis-compacted", b"%d" % oldest)],
             )
-        # The lease clock counts from the cluster's beginning; the newest stamp was set about now.
-        epoch_offset_ms = self._serving.now_ms() - registry.clock_ms
-        answer = dialect.changed(changes, revision, epoch_offset_ms)
+        answer = dialect.changed(changes, revision, self._serving.epoch_offset_ms())
         return Answer(answer, "success", status, revision, options.consistency)
 
     def _beyond(
