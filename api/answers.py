@@ -12,7 +12,7 @@ from typing import NamedTuple
 import orjson
 
 from artemis.api.compression import VARY
-from artemis.api.faults import Headers, HttpFault
+from artemis.api.faults import PHRASES, Headers, HttpFault
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.settings import Consistency
 from artemis.consensus.status import NodeStatus
@@ -119,7 +119,7 @@ def fault_body(fault: HttpFault, path: str, now_ms: int) -> bytes:
         {
             "timestamp": now_ms,
             "status": fault.status.value,
-            "error": fault.status.phrase,
+            "error": PHRASES.get(fault.status, fault.status.phrase),
             "message": fault.message,
             "path": path,
         }

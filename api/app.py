@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from artemis.api.answers import CORS, JSON, NOT_APPLIED, UNKNOWN, Heads, fault_body
 from artemis.api.compression import COMPRESSED_BYTES_MIN, GZIP_HEADERS, Compressor, accepts_gzip
 from artemis.api.endpoints import Endpoint, endpoints
-from artemis.api.faults import ClientGone, Headers, HttpFault
+from artemis.api.faults import ClientGone, Headers, HttpFault, WrongShape
 from artemis.api.http_protocol import HEAD
 from artemis.api.metrics import HttpMetrics, NodeMetrics
 from artemis.api.operations import operation_routes
@@ -111,7 +111,10 @@ class Application:
                     {"type": "http.response.start", "status": answer.http_status, "headers": self._heads.of(answer)}
                 )
             await send({"type": "http.response.body", "body": answer.body})
-        except HttpFault as fault:
+        except HttpFault as raised:
+            fault = raised
+            if isinstance(raised, WrongShape) and endpoint.spoken.unhinted.strict:
+                fault = raised.for_strict()
             outcome = f"http-{fault.status.value}"
             await self._respond_fault(endpoint, scope, send, fault, NOT_APPLIED)
         except ClientGone:

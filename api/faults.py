@@ -10,6 +10,12 @@ from http import HTTPStatus
 
 Headers = list[tuple[bytes, bytes]]
 
+PHRASES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Payload Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Entity",
+}
+"""Where the name of a status differs between versions of Python."""
+
 SHOWN_CHARACTERS_MAX = 60
 
 
@@ -21,6 +27,16 @@ class HttpFault(Exception):
         self.status = status
         self.message = message
         self.headers: Headers = headers or []
+
+
+class WrongShape(HttpFault):
+    """JSON that cannot be meant. Java clients know it as 400; clients of the earlier Rust server as 422."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(HTTPStatus.BAD_REQUEST, message)
+
+    def for_strict(self) -> HttpFault:
+        return HttpFault(HTTPStatus.UNPROCESSABLE_ENTITY, self.message)
 
 
 class ClientGone(Exception):

@@ -12,6 +12,7 @@ from artemis.api.dialects.reading import Naming
 from artemis.api.dialects.snake import Rust, Snake
 from artemis.api.feed import ChangeFeed
 from artemis.api.feed_cache import EncodedChanges
+from artemis.api.health import PeerHealth
 from artemis.api.options import OptionReader, ReadOptions
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.push.sessions import Sessions
@@ -39,6 +40,7 @@ class Serving:
         self.feed = ChangeFeed(node)
         self.changes = EncodedChanges(settings.change_cache_bytes_max)
         self.sessions = Sessions(node, settings.push)
+        self.peers = PeerHealth(settings)
         self.limits = RateLimits(settings.rate_limits, enabled=settings.rate_limiting)
         self.now_ms = now_ms
 
@@ -96,12 +98,22 @@ class Serving:
         """The earlier servers' text (the first word is theirs), then the reason."""
         status = self.node.status()
         settings = self.settings
+        member = self.node.registry.members.get(status.node_id)
+        place = "/".join(
+            _or_null(part or None) for part in (settings.region_id, settings.zone_id, member and member.url)
+        )
+        reads = _true_or_false(status.ready)
+        writes = _true_or_false(status.ready and status.known_leader)
         reasons = "".join(f"; {reason}" for reason in status.reasons)
         return (
-            f"Serivce {plane} is not in up state. Current status: {{ node: {_or_null(settings.region_id or None)}/"
-            f"{_or_null(settings.zone_id or None)}/{status.node_id}, status: {'up' if status.ready else 'down'}, "
-            f"known leader: {_or_null(status.leader_id) if status.known_leader else 'null'} }} {exc.message}{reasons}"
+            f"Serivce {plane} is not in up state. Current status: {{ node: {place}, status: "
+            f"{'up' if status.ready else 'down'}, canServiceRegistry: {writes}, canServiceDiscovery: {reads} }} "
+            f"{exc.message}{reasons}"
         )
+
+
+def _true_or_false(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _require_ready(status: NodeStatus) -> None:

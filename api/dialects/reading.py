@@ -2,7 +2,7 @@
 
 Names match in any case, with or without underscores; if two spellings of one name occur, the last wins; unknown names
 are ignored. A number may come as text, a text as a number or boolean. What cannot be meant (an object where a text is
-expected, ``"abc"`` as a port) is HTTP 400 with the path of the field and what is allowed.
+expected, ``"abc"`` as a port) is ``WrongShape`` with the path of the field and what is allowed.
 
 One deliberate difference: bytes after a complete JSON value are refused. The earlier servers ignored them, but no
 client sends them, and half of a damaged request would be acknowledged.
@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import orjson
 
-from artemis.api.faults import HttpFault, bad_request, shown
+from artemis.api.faults import HttpFault, WrongShape, bad_request, shown
 
 Naming = Literal["camel", "snake"]
 
@@ -109,7 +109,7 @@ class Fields:
     def required_text(self, name: str, spelled: str) -> str:
         value = self.text(name)
         if value is None:
-            raise bad_request(f"{self._where}{spelled}: required, a text")
+            raise WrongShape(f"{self._where}{spelled}: required, a text")
         return value
 
     def integer(self, name: str, least: int, most: int) -> int | None:
@@ -136,6 +136,11 @@ class Fields:
             raise mismatch(self.path(name), "a list", value)
         return value
 
+    def plain_texts(self, name: str) -> list[str]:
+        """The texts of a list; null elements are left out."""
+        texts = [_text(item, self, name, str(position)) for position, item in enumerate(self.items(name) or ())]
+        return [text for text in texts if text is not None]
+
     def child(self, name: str) -> Fields | None:
         value = self.get(name)
         return None if value is None else self._document.fields(value, self.path(name))
@@ -160,7 +165,7 @@ def parse(body: bytes) -> object:
 
 
 def mismatch(where: str, allowed: str, value: object) -> HttpFault:
-    return bad_request(f"{where}: {allowed} is allowed, not {_described(value)}")
+    return WrongShape(f"{where}: {allowed} is allowed, not {_described(value)}")
 
 
 def _described(value: object) -> str:

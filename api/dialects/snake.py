@@ -151,6 +151,17 @@ class Snake:
         }
         return b'{%b,"delta":%b,"version":%d}' % (self._success, orjson.dumps(delta), version)
 
+    def change(self, change: Change, epoch_offset_ms: int) -> bytes:
+        names = self._names
+        return orjson.dumps(
+            {
+                "revision": change.revision,
+                names.change_type: change.type,
+                names.change_time: change.clock_ms + epoch_offset_ms,
+                "instance": instance_fields(change.instance, names),
+            }
+        )
+
     def nodes(self, members: Sequence[Member]) -> bytes:
         names = self._names
         nodes = [
@@ -221,13 +232,12 @@ def _instance_status(status: str | None) -> str:
 
 
 def _key_fields(key: SentKey, names: Names) -> dict[str, object]:
-    fields: dict[str, object] = {
-        names.region_id: key.region_id,
-        names.service_id: key.service_id,
-        names.instance_id: key.instance_id,
-    }
+    """As it was sent, in the order in which the earlier server wrote it."""
+    fields: dict[str, object] = {names.region_id: key.region_id}
     if key.zone_id is not None:
         fields[names.zone_id] = key.zone_id
+    fields[names.service_id] = key.service_id
     if key.group_id is not None:
         fields[names.group_id] = key.group_id
+    fields[names.instance_id] = key.instance_id
     return fields

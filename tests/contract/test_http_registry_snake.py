@@ -166,7 +166,7 @@ def test_a_key_without_a_part_of_its_identity_is_refused_whole(missing: str) -> 
     api.post(REGISTER, {"instances": [snake_instance()]})
     key = {name: value for name, value in snake_key(snake_instance()).items() if name != missing}
     answer = api.post(UNREGISTER, {"instance_keys": [snake_key(snake_instance()), key]})
-    assert answer.status_code == 400
+    assert answer.status_code == 422
     assert answer.json()["message"] == f"instance_keys[1].{missing}: required, a text"
     assert answer.headers["x-artemis-outcome"] == "not-applied"
     assert found(api) == [snake_instance()]

@@ -277,7 +277,7 @@ def test_a_malformed_write_names_the_field_and_what_is_allowed_and_changes_nothi
 )
 def test_a_malformed_read_names_the_field(path: str, body: object, message: str) -> None:
     answer = Api(LoopbackCluster()["n1"]).post(f"/api/{path}", body)
-    assert answer.status_code == 400
+    assert answer.status_code == 422
     assert answer.json()["message"].startswith(message)
     assert "x-artemis-outcome" not in answer.headers
 
