@@ -343,7 +343,6 @@ def test_a_session_that_cannot_be_told_every_change_is_told_to_look_up_again() -
 
 
 def test_a_client_that_takes_nothing_is_cut_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "SEND_SECONDS", 0.2)
     monkeypatch.setattr(sockets.Outlet.__init__, "__defaults__", (0.2,))
 
     async def story() -> None:
@@ -360,6 +359,8 @@ def test_a_client_that_takes_nothing_is_cut_and_others_go_on(monkeypatch: pytest
                     await talk.hear()
                     heard += 1
             assert heard > 20
+            deaf.connection.transport.resume_reading()
+            assert await closed_with(deaf) == sockets.TOO_SLOW
 
     play(story)
 

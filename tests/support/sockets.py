@@ -91,7 +91,7 @@ async def serving(node: ReplicatedRegistry, settings: HttpSettings | None = None
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
+    while not condition():  # noqa: ASYNC110  conditions of any object, most of which tell nobody
         await asyncio.sleep(0.005)
 
 

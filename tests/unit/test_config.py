@@ -254,7 +254,7 @@ def test_with_a_secret_or_insecure_addresses_beyond_loopback_are_allowed() -> No
 
 
 def test_each_setting_of_the_http_side_can_be_set() -> None:
-    """Each field of ``HttpSettings`` that differs from its default arrives there."""
+    """Each field of ``HttpSettings``, and of the settings in it, that differs from its default arrives there."""
     environ = {
         "REGION": "r",
         "ZONE": "z",
@@ -273,14 +273,27 @@ def test_each_setting_of_the_http_side_can_be_set() -> None:
         "CACHE_BYTES_MAX": "20",
         "CHANGE_CACHE_BYTES_MAX": "30",
         "SOCKETS_MAX": "40",
+        "WATCH_WAIT_MS_MAX": "50",
+        "WATCH_BOOKMARK_MS": "60",
         "CONTEXTS": "/x",
         "SNAKE_DEFAULT": "false",
         "READ_CONSISTENCY_DEFAULT": "stale",
+        "PUSH_SESSION_MS": "50000",
+        "PUSH_SUBSCRIPTIONS_MAX": "60",
+        "PUSH_HEARTBEAT_TIMEOUT_MS": "70",
+        "PUSH_MESSAGE_BYTES_MAX": "8000",
+        "PUSH_RELOAD_ON_SUBSCRIBE": "false",
+        "PUSH_HEARTBEAT_DENIED": "10.0.0.1",
+        "PUSH_DISCOVERY_DENIED": "10.0.0.2,::1",
+        "PUSH_DISCOVERIES_DENIED": "10.0.0.3",
     }
     made = http_settings(load({}, {f"ARTEMIS_{name}": value for name, value in environ.items()}))
     default = HttpSettings()
     same = [
-        field.name for field in dataclasses.fields(default) if getattr(made, field.name) == getattr(default, field.name)
+        field.name
+        for given, unchanged in ((made, default), (made.push, default.push))
+        for field in dataclasses.fields(unchanged)
+        if getattr(given, field.name) == getattr(unchanged, field.name)
     ]
     assert same == []
 
