@@ -121,8 +121,8 @@ class Registry:
         return self._index.digest
 
     def state_digest(self) -> int:
-        """64 bits over ``digest`` and all that is cheap to read beside it: for comparing nodes at the same applied index.
-        What is not in it: deadlines, remembered outcomes (only how many there are) and changes, which repeat records."""
+        """64 bits over ``digest`` and what is cheap to read beside it, for comparing nodes at the same applied index.
+        Not in it: deadlines, remembered outcomes (only how many there are), and changes, which repeat records."""
         sessions = sorted((origin, *session) for origin, session in self._sessions.items())
         numbers = (self.revision, self.clock_ms, self._next_lease_id, len(self._leases), len(self._requests))
         parts = msgspec.msgpack.encode((numbers, self.digest, sessions, list(self._members.values())))

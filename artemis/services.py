@@ -147,8 +147,13 @@ class ServiceIndex:
             by_key = {keys[record.lease_id]: record for record in records}
             index._services[canonical(service_id)] = ServiceView(service_id, revision, by_key)
         index._instance_count = len(frozen.records)
-        index._digest = sum(_checksum(record, encode_instance(record.instance)) for record in frozen.records)
+        index._digest = digest_of(frozen.records)
         return index
+
+
+def digest_of(records: Iterable[Record]) -> int:
+    """The digest of an index that holds just these, before it is cut to 64 bits: digests of parts may be added."""
+    return sum(_checksum(record, encode_instance(record.instance)) for record in records)
 
 
 def _checksum(record: Record, encoded: bytes) -> int:
