@@ -124,7 +124,7 @@ def _http_trouble(answer: Answer) -> TryElsewhere | Rejected | None:
     text = _fault_message(answer.body)
     if answer.status >= 500 or answer.status in RETRYABLE_HTTP:
         return TryElsewhere(f"HTTP {answer.status} {text}".rstrip())
-    if answer.status == 400:
+    if answer.status in (400, 422):
         return Rejected(_invalid_input(text or "not understood (HTTP 400)"))
     return Rejected(Refused(f"http-{answer.status}", text))
 
