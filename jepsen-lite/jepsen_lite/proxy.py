@@ -42,6 +42,7 @@ class Proxies:
         self._listeners = {pair: _bound(port) for pair, port in self.ports.items()}
         self._targets: Mapping[str, int] = {}
         self._open = {pair: asyncio.Event() for pair in pairs}
+        self._delay_s = dict.fromkeys(pairs, 0.0)
         self._tasks: set[asyncio.Task[None]] = set()
         for gate in self._open.values():
             gate.set()
@@ -64,9 +65,17 @@ class Proxies:
             if node in pair:
                 self.cut(*pair)
 
+    def slow(self, node: str, delay_s: float) -> None:
+        """Hold each piece of at most ``CHUNK_BYTES`` between ``node`` and any other so long before the next is read:
+        a node that is slow, or far away, and has little room for what is under way."""
+        for pair in self.ports:
+            if node in pair:
+                self._delay_s[pair] = delay_s
+
     def heal(self) -> None:
-        """Open every direction again."""
-        for gate in self._open.values():
+        """Open every direction again, and let none be slow."""
+        for pair, gate in self._open.items():
+            self._delay_s[pair] = 0.0
             self._on_loop(gate.set)
 
     def close(self) -> None:
@@ -120,8 +129,8 @@ class Proxies:
         tape = bytearray()
         if len(self.tapes[pair]) < TAPES_MAX:
             self.tapes[pair].append(tape)
-        there = self._loop.create_task(_pump(near_reader, far, self._open[dialer, listener], tape))
-        back = self._loop.create_task(_pump(far_reader, near, self._open[listener, dialer], None))
+        there = self._loop.create_task(self._pump(near_reader, far, (dialer, listener), tape))
+        back = self._loop.create_task(self._pump(far_reader, near, (listener, dialer), None))
         try:
             # The nodes close a connection whole, never one half: the end of one direction is the end of both.
             await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
@@ -132,18 +141,21 @@ class Proxies:
             for writer in (near, far):
                 writer.transport.abort()
 
-
-async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event, tape: bytearray | None
-) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(CHUNK_BYTES):
-            if tape is not None:
-                tape += data[: TAPE_BYTES - len(tape)]
-            await gate.wait()
-            writer.write(data)
-            await writer.drain()
-    await gate.wait()  # the end of a connection does not pass a cut either
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: Pair, tape: bytearray | None
+    ) -> None:
+        """Bytes from the first of ``pair`` to the second."""
+        gate = self._open[pair]
+        with contextlib.suppress(OSError):
+            while data := await reader.read(CHUNK_BYTES):
+                if tape is not None:
+                    tape += data[: TAPE_BYTES - len(tape)]
+                if self._delay_s[pair]:
+                    await asyncio.sleep(self._delay_s[pair])
+                await gate.wait()
+                writer.write(data)
+                await writer.drain()
+        await gate.wait()  # the end of a connection does not pass a cut either
 
 
 def _bound(port: int) -> socket.socket:
