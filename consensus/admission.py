@@ -88,6 +88,11 @@ class Admission:
             return "its founding is not on disk yet"
         return f"has no data and waits for {', '.join(missing)}: a new cluster begins when all its members run"
 
+    @property
+    def due_at(self) -> float:
+        """When ``tick`` asks again."""
+        return self._asked_at + ASK_AGAIN_SECONDS
+
     def tick(self) -> None:
         """Introduce this member to those that have not answered; a lone one founds its cluster at once."""
         if self.done or self._host.now() - self._asked_at < ASK_AGAIN_SECONDS:

@@ -72,8 +72,30 @@ class CoreHost(Protocol):
     def on_role(self, role: Role) -> None: ...
 
 
+class _Member(Node):  # type: ignore[misc]  # PySyncObj is untyped
+    """A peer. There is one object of each, so two are equal only if they are the same: comparing and hashing names,
+    as the library does, is a tenth of what a message costs."""
+
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+    __hash__ = object.__hash__
+
+
 class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     """One node's Raft state. Single-threaded: every call comes from the engine's thread."""
+
+    _SyncObj__lastResponseTime: dict[Node, float]
+    _SyncObj__newAppendEntriesTime: float
+    _SyncObj__noopIDx: int
+    _SyncObj__numOneSecondDumps: int
+    _SyncObj__raftCommitIndex: int
+    _SyncObj__raftCurrentTerm: int
+    _SyncObj__raftElectionDeadline: float
+    _SyncObj__raftLastApplied: int
+    _SyncObj__raftLeader: Node | None
+    _SyncObj__raftMatchIndex: dict[Node, int]
+    _SyncObj__raftNextIndex: dict[Node, int]
+    _SyncObj__startTime: float
 
     def __init__(
         self,
@@ -91,8 +113,10 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._freshness = freshness
         self._windows = SendWindows(bounds.append_window_bytes)
         self._sender = AppendSender(host, journal, freshness, self._vouched_us, self._windows, timing.heartbeat_ms)
-        self._nodes = {member: Node(member) for member in members if member != node_id}
+        self._nodes = {member: _Member(member) for member in members if member != node_id}
         self._quorum = len(members) // 2 + 1
+        self.role: Role = "follower"
+        self._majority_until = float("-inf")  # as leader: it has one until then at least
         self._prevote = PreVote(self, host, timing)
         self._leader_heard_at = float("-inf")
         self._voters: tuple[int, set[str]] = (0, set())
@@ -118,7 +142,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             raftMaxTimeout=timing.election_timeout_ms_max / 1000,
             raftMinTimeout=timing.election_timeout_ms_min / 1000,
         )
-        super().__init__(Node(node_id), list(self._nodes.values()), conf, transport=gate)
+        super().__init__(_Member(node_id), list(self._nodes.values()), conf, transport=gate)
         seams.check_instance(self)
         self._poller = seams.NoPoller()
         self._SyncObj__serializer = seams.NoSerializer()
@@ -128,11 +152,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     @property
     def term(self) -> int:
-        return int(self._SyncObj__raftCurrentTerm)
-
-    @property
-    def role(self) -> Role:
-        return _ROLES[self._SyncObj__raftState]
+        return self._SyncObj__raftCurrentTerm
 
     @property
     def leader_id(self) -> str | None:
@@ -141,17 +161,17 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     @property
     def commit_index(self) -> int:
-        return int(self._SyncObj__raftCommitIndex)
+        return self._SyncObj__raftCommitIndex
 
     @property
     def applied_index(self) -> int:
-        return int(self._SyncObj__raftLastApplied)
+        return self._SyncObj__raftLastApplied
 
     @property
     def leader_ready(self) -> bool:
         """Leader, and its own term's first entry is committed and applied: it knows everything that was ever
         acknowledged (hazard G4: before that a fresh leader may not)."""
-        return self.role == "leader" and self.applied_index >= self._SyncObj__noopIDx
+        return self.role == "leader" and self._SyncObj__raftLastApplied >= self._SyncObj__noopIDx
 
     @property
     def hears_leader(self) -> bool:
@@ -161,7 +181,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         return (self._host.now() - self._leader_heard_at) * 1000 < self._timing.election_timeout_ms_min
 
     def match_index(self, peer: str) -> int:
-        return int(self._SyncObj__raftMatchIndex.get(self._nodes[peer], 0))
+        return self._SyncObj__raftMatchIndex.get(self._nodes[peer], 0)
 
     def age_us(self) -> int:
         """How old the applied state may be, proven by round trips; ``freshness.UNKNOWN_US`` when nobody vouches.
@@ -192,12 +212,33 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     def tick(self) -> None:
         """Elections, commitment, applying, heartbeats. Exceptions of ``host.apply`` come out here."""
-        self._onTick(0.0)
-        if self._elected_alone:
-            self._elected_alone = False
-            super()._SyncObj__onBecomeLeader()
-        self._freshness.on_applied(self.applied_index)
-        self._rewind_closed_windows()
+        if self.unfinished or self._host.now() >= self.due_at():
+            self._onTick(0.0)
+            if self._elected_alone:
+                self._elected_alone = False
+                super()._SyncObj__onBecomeLeader()
+            self._rewind_closed_windows()
+            self._freshness.on_applied(self._SyncObj__raftLastApplied)
+
+    @property
+    def unfinished(self) -> bool:
+        """The next tick may commit or apply something, whatever the time."""
+        commit_index = self._SyncObj__raftCommitIndex
+        return commit_index > self._SyncObj__raftLastApplied or (
+            self.role == "leader" and self._journal.last_index > commit_index
+        )
+
+    def due_at(self) -> float:
+        """When a tick does something although nothing arrived: the library asks about each of these in every tick, and
+        most ticks come between them. A leader's majority is taken from the answers so far; later ones only prolong."""
+        second = self._SyncObj__startTime + self._SyncObj__numOneSecondDumps
+        if self.role != "leader":
+            return min(second, self._SyncObj__raftElectionDeadline)
+        if self._host.now() >= self._majority_until:
+            answered = sorted(self._SyncObj__lastResponseTime.values(), reverse=True)[: self._quorum - 1]
+            fallback = self._timing.election_timeout_ms_min / 1000
+            self._majority_until = answered[-1] + fallback if answered else float("inf")
+        return min(second, self._SyncObj__newAppendEntriesTime, self._majority_until)
 
     def append(self, payload: bytes) -> int:
         """As leader: put one entry into the log and return its index."""
@@ -238,6 +279,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             self._feed(peer, message.term, verdict)
             self._silent = False
             self._freshness.on_append(peer, message.proof, message.commit_index, self._host.now())
+            self._freshness.on_applied(self._SyncObj__raftLastApplied)
 
     def on_heartbeat(self, peer: str, message: Heartbeat) -> None:
         self.on_leader_contact(peer, message.term)
@@ -443,6 +485,8 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     def _rewind_closed_windows(self) -> None:
         """Batches that were held back go out later, from where the gap begins."""
+        if not self._windows.holding:
+            return
         for peer, index in self._windows.take_held().items():
             node = self._nodes[peer]
             if self.role == "leader":
@@ -484,6 +528,8 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         super()._SyncObj__setState(state)
         if before == state:
             return
+        self.role = _ROLES[state]
+        self._majority_until = float("-inf")
         self._transfer = self._transfer and state == 1
         if state == 0:
             # A deposed leader's deadline lies in the past: without a new one it campaigns at once.

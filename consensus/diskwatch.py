@@ -58,10 +58,19 @@ class DiskWatch:
             return f"a write to the journal has not returned for {int((self._host.now() - self._began_at) * 1000)} ms"
         return None
 
+    @property
+    def due_at(self) -> float:
+        """When the state of this disk changes although it says nothing, or it has to be tried again."""
+        if self.failure is not None:
+            return self._try_again_at
+        return float("inf") if self._began_at is None else self._began_at + self._stuck_seconds
+
     def sync(self) -> None:
         """Bring what is pending to the disk, or the disk back to life."""
         journal = self._host.journal
         if self.failure is None:
+            if journal.in_step:
+                return
             journal.begin_sync(self._queue, self._guarded(self._synced))
         elif self._host.now() >= self._try_again_at:
             journal.repair(self._queue, self._guarded(self._repaired))

@@ -14,18 +14,22 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import ParamSpec
 
 from artemis.commands import Command, RequestId, decode_entry
 from artemis.consensus import inbox, seams
 from artemis.consensus.admission import Admission, refuse_other_members
+from artemis.consensus.alarm import Alarm
 from artemis.consensus.core import RaftCore
+from artemis.consensus.digests import StateDigests
 from artemis.consensus.diskwatch import DiskWatch
 from artemis.consensus.freshness import UNKNOWN_US, Freshness
+from artemis.consensus.health import ApplyWatch, StallWatch
 from artemis.consensus.journal import Journal
 from artemis.consensus.leadership import Leadership
-from artemis.consensus.ports import TimerHandle, World
+from artemis.consensus.ports import Clock, World
 from artemis.consensus.proposals import Resolve, Session
-from artemis.consensus.reads import Done, ReadBarriers, RevisionWaiters
+from artemis.consensus.reads import ASK_AGAIN_SECONDS, Done, ReadBarriers, RevisionWaiters
 from artemis.consensus.snapshots import SnapshotStore
 from artemis.consensus.snapshotting import Snapshotting
 from artemis.consensus.status import NodeStatus, PeerStatus, Role
@@ -35,17 +39,12 @@ from artemis.errors import Unavailable
 from artemis.outcomes import Refused
 from artemis.registry import Registry
 
-log = logging.getLogger("artemis.consensus")
+P = ParamSpec("P")
 
-STALL_SECONDS = 0.2
-"""A timer that is late by more means that this process did not run."""
+log = logging.getLogger("artemis.consensus")
 
 BEHIND_SECONDS = 5
 """A node whose state may be older is not ready: it hears a leader and yet lags in the log, or hears none."""
-
-DRAIN_SECONDS = 0.05
-"""How long it then only listens: what arrived meanwhile is in the sockets. Judging by the clock first would depose a
-healthy leader for its own pause, and answer "no majority" to writes whose acknowledgements are there."""
 
 
 class Engine:
@@ -74,7 +73,8 @@ class Engine:
         self.failed: str | None = None
         self._closed = False
         self._step_scheduled = False
-        self._timer: TimerHandle | None = None
+        self._alarm = Alarm(world.scheduler, timing.timer_ms / 1000, self._tick)
+        self.now: Clock = world.clock
         seams.activate(world.clock, world.rng)
         self.journal = Journal.open(world.disk, node_id=node_id, cluster=cluster, wall_ms=world.wall_ms, rng=world.rng)
         refuse_other_members(self.journal, members)
@@ -87,8 +87,6 @@ class Engine:
         self._caught_up = False
         self._status: NodeStatus | None = None
         self._status_at = float("-inf")
-        self._ticked_at = world.clock()
-        self._drain_until = float("-inf")
         self._clock_moved_at = world.clock()
         """When this node, since it started, first applied the lease clock's present value."""
         self.leadership = Leadership(len(members), timing, bounds)
@@ -99,6 +97,9 @@ class Engine:
         self._listeners: list[Callable[[int], None]] = []
         age = Freshness(len(members) // 2, world.rng.getrandbits(51), world.clock())
         self.core = RaftCore(node_id, members, self.journal, self, timing, bounds, age)
+        self.digests = StateDigests(self, self.core.peers())
+        self._applying = ApplyWatch()
+        self._stalls = StallWatch()
         self.snapshots = Snapshotting(self, store, world.snapshot_queue, bounds)
         self.snapshots.recover()
         self.admission = Admission(self, rejoin=rejoin)
@@ -118,8 +119,7 @@ class Engine:
         """Stop taking part. Open proposals and reads are answered; what left this node may still happen."""
         self._closed = True
         self._status = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.stop()
         self.session.fail_all("this node is stopping")
         self.reads.fail_all("this node is stopping")
         self._revision_waiters.fail_all("this node is stopping")
@@ -146,13 +146,19 @@ class Engine:
         self._refuse_if_stopped()
         # The budget counts on the lease clock as applied here, which may be behind by a few steps.
         expires_at_ms = self.registry.clock_ms + timeout_ms + self._timing.lease_step_ms * 3
-        self.session.propose(command, request, expires_at_ms, self.now() + timeout_ms / 1000, resolve)
+        now = self.now()
+        deadline = now + timeout_ms / 1000
+        self.session.propose(command, request, expires_at_ms, deadline, resolve)
+        self._alarm.sooner(now, deadline)
         self.wake()
 
     def barrier(self, timeout_ms: int, done: Done) -> None:
         """``done(None)`` once the applied state holds every write acknowledged anywhere before this call."""
         self._refuse_if_stopped()
-        self.reads.join(self.now() + timeout_ms / 1000, done)
+        now = self.now()
+        deadline = now + timeout_ms / 1000
+        self.reads.join(deadline, done)
+        self._alarm.sooner(now, deadline)
         self.wake()
 
     def applied(self, revision: int, timeout_ms: int, done: Done) -> None:
@@ -161,14 +167,18 @@ class Engine:
         if self.registry.revision >= revision:
             done(None)
         else:
-            self._revision_waiters.join(revision, self.now() + timeout_ms / 1000, done)
+            now = self.now()
+            deadline = now + timeout_ms / 1000
+            self._revision_waiters.join(revision, deadline, done)
+            self._alarm.sooner(now, deadline)
 
     def on_applied(self, listener: Callable[[int], None]) -> None:
         self._listeners.append(listener)
 
     def take_snapshot(self) -> None:
-        """Take one now, whatever has accumulated."""
-        self.snapshots.take()
+        """Take one now, whatever has accumulated; not of a state that is known to be wrong."""
+        if self.digests.quarantined is None:
+            self.snapshots.take()
 
     def resign(self, timeout_ms: int, done: Callable[[], None]) -> None:
         """If this node leads, hand its leadership to a follower that has everything. ``done`` is called when it does
@@ -176,7 +186,9 @@ class Engine:
         if self.core.role != "leader" or not self.core.peers() or self.failed is not None:
             done()
             return
-        self.leadership.resign(self.now() + timeout_ms / 1000, done)
+        now = self.now()
+        self.leadership.resign(now + timeout_ms / 1000, done)
+        self._alarm.sooner(now, now + timeout_ms / 1000)
         self.wake()
 
     def status(self) -> NodeStatus:
@@ -200,7 +212,11 @@ class Engine:
             first_log_index=self.journal.first_index,
             snapshot_index=self.snapshots.index,
             apply_lag_ms=-(-core.age_us() // 1000),  # rounded up: it is a bound
-            ready=self._caught_up and self.failed is None and not self._closed and self._disk.well,
+            ready=self._caught_up
+            and self.failed is None
+            and not self._closed
+            and self._disk.well
+            and self.digests.reason() is None,
             reasons=tuple(self._reasons()),
             peers=tuple(
                 PeerStatus(peer, peer in self._links_up, core.match_index(peer) if core.role == "leader" else None)
@@ -211,8 +227,14 @@ class Engine:
     def _reasons(self) -> Iterator[str]:
         if self.failed is not None:
             yield f"stopped: {self.failed}"
-        for part in (self._disk, self.admission):
-            reason = part.reason()
+        now = self.now()
+        for reason in (
+            self._disk.reason(),
+            self.admission.reason(),
+            self.digests.reason(),
+            self._applying.reason(now),
+            self._stalls.reason(now),
+        ):
             if reason is not None:
                 yield reason
         if not self._caught_up:
@@ -229,6 +251,9 @@ class Engine:
             raise Unavailable(f"this node has stopped: {self.failed}", definite=True)
         if self._closed:
             raise Unavailable("this node is stopping", definite=True)
+        differs = self.digests.reason()
+        if differs is not None:
+            raise Unavailable(f"this node is quarantined: {differs}", definite=True)
 
     # -- the turn ----------------------------------------------------------------------------------------------------
 
@@ -243,11 +268,8 @@ class Engine:
         if self._closed or self.failed is not None:
             return
         now = self.now()
-        self._timer = self._world.scheduler.call_later(self._timing.timer_ms / 1000, self._tick)
-        if now - self._ticked_at > STALL_SECONDS:
-            self._drain_until = now + DRAIN_SECONDS
-        self._ticked_at = now
-        if now < self._drain_until:
+        if self._drains(now):
+            self._alarm.set(now, self._alarm.drain_until)
             return
         self.session.expire(now)
         self.reads.expire(now)
@@ -256,11 +278,45 @@ class Engine:
         self.admission.tick()
         self.wake()
 
+    def _drains(self, now: float) -> bool:
+        return self._alarm.drains(now)
+
     def _step(self) -> None:
         self._step_scheduled = False
         if self._closed or self.failed is not None:
             return
         self._guarded(self._advance)
+        if not self._alarm.is_set and self.failed is None:
+            now = self.now()
+            self._alarm.set(now, self._due_at())
+
+    def _due_at(self) -> float:
+        """When something has to be looked at here although nothing happened."""
+        if not self.admission.done:
+            return self.admission.due_at
+        return min(
+            self.core.due_at(),
+            self.leadership.due_at(self.registry.lease_count),
+            self.session.due_at,
+            self.reads.due_at(),
+            self._revision_waiters.due_at(),
+            self._disk.due_at,
+        )
+
+    @property
+    def _settled(self) -> bool:
+        """Nothing is open, and nothing has changed since the last step: another one would do nothing."""
+        core = self.core
+        return (
+            self.journal.in_step
+            and not core.unfinished
+            and not len(self.session)
+            and self.reads.idle
+            and self.leadership.idle
+            and (core.term, core.leader_id) == self._seen
+            and self.admission.done
+            and self.now() < core.due_at()  # an election is asked for, or its pre-vote was granted
+        )
 
     def _advance(self) -> None:
         if self.admission.done:
@@ -268,21 +324,25 @@ class Engine:
         self._disk.sync()
 
     def _take_part(self) -> None:
+        core = self.core
         # A lone node is its own majority, so its core would commit what is not on disk yet: let it look only when
         # everything is.
-        drained = self.now() >= self._drain_until
-        if drained if self.core.peers() else self.journal.synced_lsn == self.journal.lsn:
-            self.core.tick()
-        if self.core.role == "leader" and not self._disk.well:
-            self.core.step_down()
+        drained = not self._drains(self.now())
+        if drained if core.peers() else self.journal.synced_lsn == self.journal.lsn:
+            core.tick()
+        if core.role == "leader" and not self.may_campaign():
+            core.step_down()
         self._notice_leadership()
-        self._hand_over()
-        appended = self.leadership.advance(self)
-        if self.core.role == "leader" and (appended or self.core.commit_index > self.leadership.announced_commit):
-            self.leadership.announced_commit = self.core.commit_index
-            self.core.broadcast()
-        self._start_reads()
-        self.reads.release(self.core.applied_index)
+        if len(self.session):
+            self._hand_over()
+        if core.role == "leader":
+            appended = self.leadership.advance(self)
+            if appended or core.commit_index > self.leadership.announced_commit:
+                self.leadership.announced_commit = core.commit_index
+                core.broadcast()
+        if not (self.reads.idle and self.leadership.confirmations.idle):
+            self._start_reads()
+            self.reads.release(core.applied_index)
 
     def _notice_leadership(self) -> None:
         seen = (self.core.term, self.core.leader_id)
@@ -297,7 +357,7 @@ class Engine:
     def _hand_over(self) -> None:
         """Give the leader what waits here."""
         leader = self.core.leader_id
-        if leader is None or not len(self.session) or self.journal.synced_lsn < self._start_lsn:
+        if leader is None or self.journal.synced_lsn < self._start_lsn:
             return  # the incarnation must be on disk before anything is proposed under it, else a restart re-uses it
         if not self.core.hears_leader:
             return  # a link to it may still look alive; what is kept here can be refused as not applied
@@ -324,12 +384,16 @@ class Engine:
                 confirmations.ask(lambda index, number=number: self.reads.on_index(number, index))  # type: ignore[misc]
             probes = confirmations.ask_again(now)
             probe = confirmations.start(core.commit_index, now)
+            if probe is not None:
+                self._alarm.sooner(now, now + ASK_AGAIN_SECONDS)
             for asked in probes if probe is None else (*probes, probe):
                 for peer in core.peers():
                     self.send(peer, ReadProbe(core.term, asked))
         elif core.role == "follower" and leader in self._links_up:
             rounds = self.reads.ask_again(now)
             number = self.reads.start(now)
+            if number is not None:
+                self._alarm.sooner(now, now + ASK_AGAIN_SECONDS)
             for asked in rounds if number is None else (*rounds, number):
                 self.send(leader, ReadIndexRequest(core.term, asked))
 
@@ -348,7 +412,7 @@ class Engine:
         self._gated.clear()
         self.wake()
 
-    def _guarded(self, call: Callable[[], None]) -> None:
+    def _guarded(self, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """The one boundary around the core: it runs on this engine's clock, and whatever it raises stops the node.
 
         The library would repeat an entry whose apply raised for ever, or apply it twice (hazards F1, F2); after an
@@ -357,7 +421,7 @@ class Engine:
         seams.activate(self._world.clock, self._world.rng)
         self._status = None
         try:
-            call()
+            call(*args, **kwargs)
         except Exception as exc:  # process boundary, see above
             log.exception("the engine stops")
             self.fail(f"{type(exc).__name__}: {exc}")
@@ -367,32 +431,38 @@ class Engine:
     def on_connected(self, peer: str) -> None:
         self._generation += 1
         self._links_up[peer] = self._generation
-        self._guarded(lambda: self.core.on_connected(peer))
+        self._guarded(self.core.on_connected, peer)
         if peer == self.core.leader_id:
             self.reads.restart()
         self.wake()
 
     def on_disconnected(self, peer: str) -> None:
         self._links_up.pop(peer, None)
-        self._guarded(lambda: self.core.on_disconnected(peer))
+        self._guarded(self.core.on_disconnected, peer)
         self.snapshots.on_disconnected(peer)
 
     def on_message(self, peer: str, message: Message) -> None:
         if self._closed or self.failed is not None:
             return
-        self._guarded(lambda: self.receive(peer, message))
-        self.wake()
+        self._guarded(self.receive, peer, message)
+        if not self._settled:
+            self.wake()
 
     def receive(self, peer: str, message: Message) -> None:
         inbox.receive(self, peer, message)
+
+    def on_quarantined(self, reason: str) -> None:
+        """What this node computes is worth nothing: neither the outcomes of open proposals nor what reads would see."""
+        self._status = None
+        self.session.fail_all(reason)
+        self.reads.fail_all(reason)
+        self._revision_waiters.fail_all(reason)
+        self.wake()
 
     def on_snapshot_installed(self, index: int) -> None:
         self.admission.on_snapshot_installed(index)
 
     # -- CoreHost ----------------------------------------------------------------------------------------------------
-
-    def now(self) -> float:
-        return self._world.clock()
 
     def send(self, peer: str, message: Message) -> None:
         self._world.links.send(peer, message)
@@ -421,13 +491,14 @@ class Engine:
                     session.resolve(proposal.seq, outcome)
                     if isinstance(outcome, Refused) and outcome.reason == "superseded":
                         self._renew_session()
+        self.digests.on_applied(index)
         self.leadership.on_applied(index, now)
         self._revision_waiters.release(self.registry.revision)
         for listener in self._listeners:
             listener(index)
 
     def may_campaign(self) -> bool:
-        return self._disk.well
+        return self._disk.well and self.digests.quarantined is None
 
     def needs_snapshot(self, peer: str) -> None:
         self.snapshots.feed(peer)
@@ -447,6 +518,7 @@ class Engine:
     def replace_registry(self, registry: Registry, index: int) -> None:
         """A snapshot takes the place of the applied state."""
         self.registry = registry
+        self.digests.on_replaced()
         self._clock_moved_at = self.now()
         session = registry.session(self.node_id)
         if session is not None and session.incarnation == self.session.incarnation:

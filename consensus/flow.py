@@ -48,6 +48,10 @@ class SendWindows:
         self._sent.pop(peer, None)
         self._sent_bytes.pop(peer, None)
 
+    @property
+    def holding(self) -> bool:
+        return bool(self._held_from)
+
     def take_held(self) -> dict[str, int]:
         """Per follower with a closed window: the index from which sending has to go on."""
         held, self._held_from = self._held_from, {}

@@ -271,6 +271,11 @@ class Journal:
         low = min(self._pending_low, self._in_flight_low)
         return max(0, min(self.last_index, low - 1))
 
+    @property
+    def in_step(self) -> bool:
+        """Nothing is to be written, and nothing is being written."""
+        return not (self._pending or self.syncing)
+
     def number_start(self, incarnation: int) -> None:
         """From here on this start has a higher number than ``open`` gave it."""
         if incarnation <= self.incarnation:

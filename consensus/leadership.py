@@ -56,6 +56,22 @@ class Leadership:
         if self._clock is None:
             self._clock = LeaseClock(applied_clock_ms, applied_at, now)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing waits here, and nothing that was appended is still to be applied."""
+        return (
+            not len(self.orderer) and not self.orderer.in_flight and self.confirmations.idle and self.resigned is None
+        )
+
+    def due_at(self, lease_count: int) -> float:
+        """When something has to happen here although nothing arrives, in monotonic seconds."""
+        due = self.confirmations.due_at()
+        if self.resigned is not None:
+            due = min(due, self.resigned.deadline)
+        if self._clock is not None and lease_count:
+            due = min(due, self._clock.counted_to + self._lease_step_ms / 1000)
+        return due
+
     def advance(self, host: Leader) -> bool:
         """Hand the leadership over if that was asked, and append what waits. True if something was appended."""
         if self.resigned is not None:

@@ -49,6 +49,11 @@ class LeaseClock:
     def stamp_ms(self) -> int:
         return self._stamp_ms
 
+    @property
+    def counted_to(self) -> float:
+        """Monotonic time up to which the stamp counts."""
+        return self._counted_to
+
     def due_ms(self, now: float) -> int:
         """How far an advance at ``now`` would move the stamp; 0 while a step is uncommitted."""
         if self._step_index is not None:

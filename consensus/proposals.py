@@ -55,6 +55,11 @@ class Session:
     def __len__(self) -> int:
         return len(self._pending)
 
+    @property
+    def due_at(self) -> float:
+        """No open proposal expires before."""
+        return self._soonest if self._pending else float("inf")
+
     def propose(
         self, command: Command, request: RequestId | None, expires_at_ms: int, deadline: float, resolve: Resolve
     ) -> None:

@@ -47,6 +47,10 @@ class Confirmations:
         self._rounds: dict[int, _Confirmation] = {}
         self._last_round = 0
 
+    @property
+    def idle(self) -> bool:
+        return not (self._waiting or self._rounds)
+
     def ask(self, callback: Callable[[int], None]) -> None:
         """``callback`` gets an index that is safe to read at, once a round started after this call is confirmed."""
         self._waiting.append(callback)
@@ -73,6 +77,10 @@ class Confirmations:
             del self._rounds[number]
             for callback in round_.callbacks:
                 callback(round_.index)
+
+    def due_at(self) -> float:
+        """When the next question has to be repeated."""
+        return min([round_.asked_at for round_ in self._rounds.values()], default=float("inf")) + ASK_AGAIN_SECONDS
 
     def ask_again(self, now: float) -> list[int]:
         """Rounds whose question to the other members is due to be repeated."""
@@ -109,6 +117,10 @@ class ReadBarriers:
     def __len__(self) -> int:
         return len(self._waiting) + sum(len(round_.waiters) for round_ in self._rounds.values())
 
+    @property
+    def idle(self) -> bool:
+        return not (self._waiting or self._rounds)
+
     def join(self, deadline: float, done: Done) -> None:
         """Wait; raises ``Unavailable`` without waiting when too many do already."""
         if len(self._waiting) >= self._bound:
@@ -123,6 +135,15 @@ class ReadBarriers:
         self._rounds[self._last_round] = _Round(self._waiting, now)
         self._waiting = []
         return self._last_round
+
+    def due_at(self) -> float:
+        """When the next read expires or the next question has to be repeated."""
+        if self.idle:
+            return float("inf")
+        lists = [self._waiting, *(round_.waiters for round_ in self._rounds.values())]
+        expires = min([waiter.deadline for waiters in lists for waiter in waiters], default=float("inf"))
+        asked = min([round_.asked_at for round_ in self._rounds.values() if round_.index is None], default=float("inf"))
+        return min(expires, asked + ASK_AGAIN_SECONDS)
 
     def ask_again(self, now: float) -> list[int]:
         """Rounds whose question to the leader is due to be repeated."""
@@ -182,6 +203,10 @@ class RevisionWaiters:
     def __init__(self, bound: int) -> None:
         self._bound = bound
         self._waiting: list[tuple[int, _Waiter]] = []
+
+    def due_at(self) -> float:
+        """When the next one expires."""
+        return min([waiter.deadline for _, waiter in self._waiting], default=float("inf"))
 
     def join(self, revision: int, deadline: float, done: Done) -> None:
         if len(self._waiting) >= self._bound:

@@ -46,7 +46,9 @@ PRIVATE_METHODS: Final = (
 PRIVATE_FIELDS: Final = (
     "_SyncObj__commandsQueue",
     "_SyncObj__lastResponseTime",
+    "_SyncObj__newAppendEntriesTime",
     "_SyncObj__noopIDx",
+    "_SyncObj__numOneSecondDumps",
     "_SyncObj__raftCommitIndex",
     "_SyncObj__raftCurrentTerm",
     "_SyncObj__raftElectionDeadline",
@@ -57,6 +59,7 @@ PRIVATE_FIELDS: Final = (
     "_SyncObj__raftNextIndex",
     "_SyncObj__raftState",
     "_SyncObj__serializer",
+    "_SyncObj__startTime",
     "_SyncObj__votedForNodeId",
     "_poller",
 )

@@ -209,11 +209,12 @@ class WatchfulEngine(ObservedEngine):
             self._meet("snapshot transfer broken by a link")
         super().on_disconnected(peer)
 
-    def _tick(self) -> None:
-        before = self._drain_until
-        super()._tick()
-        if self._drain_until != before:
+    def _drains(self, now: float) -> bool:
+        before = self._alarm.drain_until
+        drains = super()._drains(now)
+        if self._alarm.drain_until != before:
             self._meet("stall noticed, sockets read first")
+        return drains
 
     def on_disk_failed(self) -> None:
         self._disk_failed = True
