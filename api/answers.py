@@ -115,6 +115,8 @@ def _constant(status: NodeStatus) -> Headers:
 
 
 def fault_body(fault: HttpFault, path: str, now_ms: int) -> bytes:
+    if fault.bare:
+        return b""
     return orjson.dumps(
         {
             "timestamp": now_ms,

@@ -20,10 +20,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from artemis.api.answers import CORS, JSON, NOT_APPLIED, UNKNOWN, Heads, fault_body
 from artemis.api.compression import COMPRESSED_BYTES_MIN, GZIP_HEADERS, Compressor, accepts_gzip
+from artemis.api.deployment import Deployment
 from artemis.api.endpoints import Endpoint, endpoints
 from artemis.api.faults import ClientGone, Headers, HttpFault, WrongShape
 from artemis.api.http_protocol import HEAD
@@ -35,9 +36,14 @@ from artemis.api.push.metrics import PushMetrics
 from artemis.api.requests import Request
 from artemis.api.serving import Serving
 from artemis.api.settings import HttpSettings
-from artemis.api.sockets import SocketEndpoint, Sockets
+from artemis.api.sockets import Sockets
+from artemis.api.watch import Watches
+from artemis.api.watch_endpoints import watch_polls, watch_sockets
+from artemis.api.watch_metrics import WatchMetrics
 
-WRITES = frozenset(("register", "heartbeat", "unregister"))
+WRITES = frozenset(
+    f"{door}{write}" for write in ("register", "heartbeat", "unregister") for door in ("", "replication-")
+)
 PREFLIGHT_AGE_S = 3600
 
 
@@ -47,28 +53,34 @@ def create_app(
     *,
     now_ms: Callable[[], int],
     metrics: CollectorRegistry | None = None,
-) -> ASGIApp:
+    deployment: Deployment | None = None,
+) -> Application:
     """The application for ``node``. ``now_ms``: wall clock, used only to date what is shown to people.
 
-    ``metrics``: where to register; other parts of the process may add their own collectors to it.
+    ``metrics``: where to register; other parts of the process may add their own collectors to it. ``deployment``: what
+    the status plane tells of the process.
     """
-    return Application(Serving(node, settings, now_ms), metrics or CollectorRegistry())
+    return Application(Serving(node, settings, now_ms, deployment), metrics or CollectorRegistry())
 
 
 class Application:
     """See ``create_app``."""
 
     def __init__(self, serving: Serving, registry: CollectorRegistry) -> None:
+        self.peers = serving.peers
         self._now_ms = serving.now_ms
         self._heads = Heads(serving.node)
+        self._feed = serving.feed
         self._metrics = HttpMetrics()
         self._compressor = Compressor()
         registry.register(self._metrics)
         registry.register(NodeMetrics(serving.node, lambda: serving.services.size_bytes))
         registry.register(PushMetrics(serving.sessions))
         ProcessCollector(registry=registry)
-        self._endpoints = endpoints(serving)
-        self._sockets = Sockets(_sockets(serving), serving.settings.sockets_max)
+        watches = Watches(serving)
+        self._endpoints = endpoints(serving) | watch_polls(serving, watches)
+        self._sockets = Sockets(push_endpoints(serving) | watch_sockets(serving, watches), serving.settings.sockets_max)
+        registry.register(WatchMetrics(serving.feed, watches, self._sockets))
         self._others = Starlette(
             routes=operation_routes(serving.node, registry), exception_handlers={HTTPException: self._on_http_exception}
         )
@@ -85,6 +97,10 @@ class Application:
             await self._others(scope, receive, send)
         else:
             await self._serve(endpoint, scope, receive, send)
+
+    def drain(self) -> None:
+        """The server is about to close: long polls are answered now, so that nobody waits for them."""
+        self._feed.drain()
 
     async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -131,19 +147,15 @@ class Application:
         if scope["type"] != "websocket":
             await self._others(scope, receive, send)
             return
-        endpoint = self._sockets.find(scope["path"])
-        if endpoint is None:
-            fault = HttpFault(HTTPStatus.NOT_FOUND, f"{scope['path']}: there is no WebSocket at this path")
-        elif self._sockets.full:
-            fault = HttpFault(
-                HTTPStatus.SERVICE_UNAVAILABLE, "this node has as many WebSockets as it may (sockets_max)"
-            )
-            self._sockets.refused += 1
-        else:
-            await self._sockets.serve(endpoint, scope, receive, send)
-            return
+        try:
+            await self._sockets.serve(scope, receive, send)
+        except HttpFault as fault:
+            await self._refuse_socket(scope, send, fault)
+
+    async def _refuse_socket(self, scope: Scope, send: Send, fault: HttpFault) -> None:
+        """Answer the handshake with HTTP: ``fault`` came before the socket was accepted."""
         body = fault_body(fault, scope["path"], self._now_ms())
-        headers = [*self._heads.of_fault(body, []), (b"connection", b"close")]
+        headers = [*self._heads.of_fault(body, fault.headers), (b"connection", b"close")]
         start = {"type": "websocket.http.response.start", "status": fault.status.value, "headers": headers}
         await send(start)
         await send({"type": "websocket.http.response.body", "body": body})
@@ -166,11 +178,6 @@ class Application:
         response = Response(fault_body(HttpFault(status, message), path, self._now_ms()), status.value, headers)
         response.raw_headers.extend(JSON)
         return response
-
-
-def _sockets(serving: Serving) -> dict[str, SocketEndpoint]:
-    """Kind and handler of every WebSocket, by path."""
-    return push_endpoints(serving)
 
 
 def _wrong_method(method: str, endpoint: Endpoint) -> HttpFault:

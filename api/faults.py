@@ -20,13 +20,14 @@ SHOWN_CHARACTERS_MAX = 60
 
 
 class HttpFault(Exception):
-    """Answered with ``status`` and {"timestamp", "status", "error", "message", "path"}."""
+    """Answered with ``status`` and {"timestamp", "status", "error", "message", "path"}; ``bare``: without a body."""
 
-    def __init__(self, status: HTTPStatus, message: str, *, headers: Headers | None = None) -> None:
+    def __init__(self, status: HTTPStatus, message: str, *, headers: Headers | None = None, bare: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.headers: Headers = headers or []
+        self.bare = bare
 
 
 class WrongShape(HttpFault):

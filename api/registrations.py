@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -69,6 +69,11 @@ def port_rule_broken(sent: SentInstance) -> str | None:
     return f"Exception: instance.port: 0 to {PORT_MAX} is allowed, not {sent.port}"
 
 
+def is_legacy(metadata: Mapping[str, str | None] | None) -> bool:
+    """The mark of an instance that the earlier servers kept in a store of its own (``java-http.md`` 5.2)."""
+    return metadata is not None and not is_blank(metadata.get(JAVA_REGISTRY_METADATA))
+
+
 class LeaseTtl:
     """The TTL of a registration: its own field, its metadata, the mark of a legacy instance, or the default."""
 
@@ -88,7 +93,7 @@ class LeaseTtl:
             text = metadata.get(TTL_METADATA)
             if text is not None:
                 return self._checked(f"metadata.{TTL_METADATA}", _number(text), text)
-            if not is_blank(metadata.get(JAVA_REGISTRY_METADATA)):
+            if is_legacy(metadata):
                 return self._java_registry
         return self._strict if strict else self._default
 
@@ -104,7 +109,11 @@ def _number(text: str) -> int | None:
 
 
 def name_write(
-    request_id: str | None, kind: Kind, instances: Sequence[SentInstance | None], keys: Sequence[SentKey]
+    request_id: str | None,
+    kind: Kind,
+    instances: Sequence[SentInstance | None],
+    keys: Sequence[SentKey],
+    expected_revision: int | None = None,
 ) -> RequestId | None:
     """The request id with a fingerprint of what was sent.
 
@@ -113,10 +122,13 @@ def name_write(
     """
     if request_id is None:
         return None
-    content = (
+    content: tuple[object, ...] = (
         kind,
         [(to_instance(sent), sent.lease_ttl_ms) for sent in instances if sent is not None],
         [key_of_sent(key) for key in keys],
     )
+    expected = [(sent.expected_revision, sent.expected_epoch) for sent in (*instances, *keys) if sent is not None]
+    if expected_revision is not None or any(each != (None, None) for each in expected):
+        content = (*content, expected_revision, expected)
     digest = blake2b(_canonical_encoder.encode(content), digest_size=FINGERPRINT_BYTES).digest()
     return RequestId(request_id, digest)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from artemis.api.cache import EncodedServices
+from artemis.api.deployment import Deployment, of_http_settings
 from artemis.api.dialects import Dialect
 from artemis.api.dialects.java import Java
 from artemis.api.dialects.reading import Naming
@@ -18,9 +20,11 @@ from artemis.api.ports import ReplicatedRegistry
 from artemis.api.push.sessions import Sessions
 from artemis.api.rate_limits import RateLimits
 from artemis.api.requests import Request
-from artemis.api.settings import HttpSettings
+from artemis.api.settings import Consistency, HttpSettings
 from artemis.consensus.status import NodeStatus
 from artemis.errors import Unavailable
+
+logger = logging.getLogger("artemis.api")
 
 JAVA: Dialect = Java()
 SNAKE: Dialect = Snake()
@@ -29,10 +33,23 @@ RUST: Dialect = Rust()
 Plane = Literal["registry", "discovery"]
 
 
+class Given(NamedTuple):
+    """What a read gets."""
+
+    status: NodeStatus
+    consistency: Consistency
+
+
 class Serving:
     """One node being served."""
 
-    def __init__(self, node: ReplicatedRegistry, settings: HttpSettings, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        node: ReplicatedRegistry,
+        settings: HttpSettings,
+        now_ms: Callable[[], int],
+        deployment: Deployment | None = None,
+    ) -> None:
         self.node = node
         self.settings = settings
         self.options = OptionReader(settings)
@@ -41,6 +58,7 @@ class Serving:
         self.changes = EncodedChanges(settings.change_cache_bytes_max)
         self.sessions = Sessions(node, settings.push)
         self.peers = PeerHealth(settings)
+        self.deployment = deployment or of_http_settings(node.status().node_id, settings)
         self.limits = RateLimits(settings.rate_limits, enabled=settings.rate_limiting)
         self.now_ms = now_ms
 
@@ -71,22 +89,44 @@ class Serving:
             status = node.status()
             # It may have failed while the request waited.
             _require_ready(status)
-        elif options.max_stale_ms is not None and status.apply_lag_ms > options.max_stale_ms:
-            raise Unavailable(
-                f"the state of this node may be {status.apply_lag_ms} ms old, x-artemis-max-stale-ms allows "
-                f"{options.max_stale_ms}",
-                definite=True,
-            )
+        else:
+            _require_fresh(status, options.max_stale_ms)
         return status
 
-    def misplaced(self, region_id: str | None, zone_id: str | None) -> str | None:
-        """Why an instance or a look-up of this region and zone is not for this node (``java-http.md`` 4.2, 6.1)."""
+    def misplaced_region(self, region_id: str | None) -> str | None:
+        """Why something of this region is not for this node (``java-http.md`` 4.2, 6.1)."""
         settings = self.settings
         if not settings.any_region and settings.region_id and not _same(region_id, settings.region_id):
             return (
                 "regionId is not the same as the registry node. "
                 f"regionId: {_or_null(region_id)}, registry node.regionId: {settings.region_id}"
             )
+        return None
+
+    async def given(self, options: ReadOptions) -> Given:
+        """As ``current``, with the level that the read gets: a lower one only where settings prefer that to none."""
+        if not options.may_fall_back:
+            return Given(await self.current(options), options.consistency)
+        # Half of the budget is longer than an election takes, and what is left is for the answer.
+        patience_ms = options.timeout_ms // 2 if self.node.status().known_leader else 0
+        if patience_ms:
+            try:
+                return Given(await self.current(options._replace(timeout_ms=patience_ms)), options.consistency)
+            except Unavailable as exc:
+                logger.debug("a read falls back to stale: %s", exc)
+        status = self.node.status()
+        if self.node.registry.revision < options.min_revision:
+            raise Unavailable(f"this node has not applied revision {options.min_revision}", definite=True)
+        _require_ready(status)
+        _require_fresh(status, options.max_stale_ms)
+        return Given(status, "stale")
+
+    def misplaced(self, region_id: str | None, zone_id: str | None) -> str | None:
+        """The same of an instance or a look-up, which have a zone as well."""
+        settings = self.settings
+        misplaced = self.misplaced_region(region_id)
+        if misplaced is not None:
+            return misplaced
         if not settings.any_zone and settings.zone_id and not _same(zone_id, settings.zone_id):
             return (
                 "zoneId is not the same as the registry node. "
@@ -119,6 +159,14 @@ def _true_or_false(value: bool) -> str:
 def _require_ready(status: NodeStatus) -> None:
     if not status.ready:
         raise Unavailable("this node is not ready", definite=True)
+
+
+def _require_fresh(status: NodeStatus, max_stale_ms: int | None) -> None:
+    if max_stale_ms is not None and status.apply_lag_ms > max_stale_ms:
+        raise Unavailable(
+            f"the state of this node may be {status.apply_lag_ms} ms old, x-artemis-max-stale-ms allows {max_stale_ms}",
+            definite=True,
+        )
 
 
 def _same(sent: str | None, own: str) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from artemis.api.dialects.shapes import SentInstance, SentKey
-from artemis.model import Change, Instance, Member
+from artemis.model import Change, Member, Record
+from artemis.outcomes import Conflict
 
 Kind = Literal[
     "register",
@@ -22,6 +23,7 @@ Kind = Literal[
     "services",
     "replicated-services",
     "delta",
+    "watch",
     "nodes",
     "node-status",
     "cluster-status",
@@ -39,7 +41,10 @@ Code = Literal[
     "internal-service-error",
     "service-unavailable",
     "rate-limited",
+    "condition-failed",
+    "request-id-reused",
 ]
+"""The last two only callers of our own options meet; strict dialects say ``bad-request`` where the set is closed."""
 
 
 class Data(dict[str, object]):
@@ -50,6 +55,16 @@ class FailedInstance(NamedTuple):
     instance: SentInstance
     code: Code
     message: str
+    conflict: Conflict | None = None
+    """What the instance is, where it is not what was expected."""
+
+
+class FailedKey(NamedTuple):
+    key: SentKey
+    code: Code
+    message: str
+    conflict: Conflict | None = None
+    """As of ``FailedInstance``. Without one the contract has the bare key, without a reason."""
 
 
 class Dialect(Protocol):
@@ -68,18 +83,26 @@ class Dialect(Protocol):
         ...
 
     def written(
-        self, kind: Kind, instances: Sequence[FailedInstance], keys: Sequence[SentKey], *, by_key: bool
+        self, kind: Kind, instances: Sequence[FailedInstance], keys: Sequence[FailedKey], *, by_key: bool
     ) -> bytes:
         """A write was done, except for ``instances`` and ``keys``. ``by_key``: the request named keys, not instances,
         and its sender knows only the closed set of codes."""
         ...
 
-    def service(self, service_id: str, instances: Iterable[Instance]) -> bytes:
+    def service(self, service_id: str, records: Iterable[Record]) -> bytes:
         """Fragment: a service as look-ups show it."""
         ...
 
-    def listed_service(self, service_id: str, instances: Iterable[Instance]) -> bytes:
+    def listed_service(self, service_id: str, records: Iterable[Record]) -> bytes:
         """Fragment: a service as the list of all services shows it."""
+        ...
+
+    def revised_service(self, service_id: str, records: Iterable[Record]) -> bytes:
+        """``service`` with the revision and the lease epoch of each instance."""
+        ...
+
+    def revised_listed_service(self, service_id: str, records: Iterable[Record]) -> bytes:
+        """``listed_service`` with the same."""
         ...
 
     def unknown_service(self, service_id: str) -> bytes:
@@ -94,6 +117,10 @@ class Dialect(Protocol):
 
     def changed(self, changes: Sequence[Change], version: int, epoch_offset_ms: int) -> bytes:
         """``changes`` in order of revision; ``changeTime`` is their lease clock plus ``epoch_offset_ms``."""
+        ...
+
+    def change(self, change: Change, epoch_offset_ms: int) -> bytes:
+        """Fragment: one change with its revision, as a watch shows it."""
         ...
 
     def replicated(self, services: Sequence[bytes]) -> bytes:

@@ -50,6 +50,13 @@ class PlaceBody(NamedTuple):
     naming: Naming | None
 
 
+class LeasesBody(NamedTuple):
+    """``{service_ids: […]}``; empty where absent: all services."""
+
+    service_ids: Sequence[str]
+    naming: Naming | None
+
+
 _camel_instances = msgspec.json.Decoder(shapes.CamelInstances)
 _snake_instances = msgspec.json.Decoder(shapes.SnakeInstances)
 _camel_keys = msgspec.json.Decoder(shapes.CamelKeys)
@@ -121,6 +128,8 @@ def _instance(fields: Fields) -> SnakeInstance:
         status=fields.text("status"),
         metadata=fields.texts("metadata"),
         lease_ttl_ms=fields.integer("leasettlms", INT64_MIN, INT64_MAX),
+        expected_revision=fields.integer("expectedrevision", 0, INT64_MAX),
+        expected_epoch=fields.integer("expectedepoch", 0, INT64_MAX),
     )
 
 
@@ -132,6 +141,8 @@ def _key(fields: Fields) -> SnakeKey:
         instance_id=fields.required_text("instanceid", "instance_id"),
         zone_id=fields.text("zoneid"),
         group_id=fields.text("groupid"),
+        expected_revision=fields.integer("expectedrevision", 0, INT64_MAX),
+        expected_epoch=fields.integer("expectedepoch", 0, INT64_MAX),
     )
 
 
@@ -190,3 +201,20 @@ def read_query(query: list[tuple[str, str]]) -> ServiceBody:
     document = Document()
     fields = document.fields(dict(query), "")
     return ServiceBody(fields.text("serviceid"), fields.text("regionid"), fields.text("zoneid"), document.naming)
+
+
+def read_leases(body: bytes) -> LeasesBody:
+    """Raises ``HttpFault`` (400) naming the field."""
+    document = Document()
+    top = document.fields(parse(body), "")
+    return LeasesBody(tuple(top.plain_texts("serviceids")), document.naming)
+
+
+def read_leases_query(query: list[tuple[str, str]]) -> LeasesBody:
+    """``?appIds=a,b``, also repeated; ``serviceIds`` means the same. An empty element is ignored."""
+    document = Document()
+    service_ids: list[str] = []
+    for name, value in query:
+        if document.saw(name) in ("appids", "serviceids"):
+            service_ids += (item for item in value.split(",") if item)
+    return LeasesBody(tuple(service_ids), document.naming)

@@ -7,13 +7,16 @@ from typing import Literal
 
 import orjson
 
-from artemis.api.dialects import Code, FailedInstance, Kind, changes_by_service
+from artemis.api.dialects import Code, FailedInstance, FailedKey, Kind, changes_by_service
 from artemis.api.dialects.shapes import SentInstance, SentKey
-from artemis.model import Change, Instance, Member
+from artemis.model import Change, Instance, Member, Record
+from artemis.outcomes import Conflict
 
 _STATUS = {"success": "success", "partial_fail": "partial_fail"}
 _SUCCESS = b'"responseStatus":{"errorCode":"success","message":"","status":"success"}'
 _WRITTEN = b'{"failedInstances":null,' + _SUCCESS + b"}"
+
+_KEYS_FAILED: dict[Kind, str] = {"heartbeat": "Some heartbeats failed", "unregister": "Some unregistrations failed"}
 
 _EMPTY_PAYLOAD: dict[Kind, dict[str, object]] = {
     "register": {"failedInstances": None},
@@ -24,6 +27,7 @@ _EMPTY_PAYLOAD: dict[Kind, dict[str, object]] = {
     "services": {"services": None, "version": 0},
     "replicated-services": {"services": None},
     "delta": {"delta": None, "version": 0},
+    "watch": {"changes": None},
     "nodes": {"nodes": None},
     "node-status": {"nodeStatus": None},
     "cluster-status": {"nodeCount": 0, "nodesStatus": None},
@@ -64,7 +68,7 @@ class Java:
         return _dump({**_EMPTY_PAYLOAD[kind], "responseStatus": _status(code, message)})
 
     def written(
-        self, kind: Kind, instances: Sequence[FailedInstance], keys: Sequence[SentKey], *, by_key: bool
+        self, kind: Kind, instances: Sequence[FailedInstance], keys: Sequence[FailedKey], *, by_key: bool
     ) -> bytes:
         if not instances and not keys:
             return _WRITTEN
@@ -74,6 +78,7 @@ class Java:
                     "errorCode": failure.code,
                     "errorMessage": f"{instance_text(failure.instance)}: {failure.message}",
                     "instance": instance_fields(failure.instance),
+                    **_present(failure.conflict),
                 }
                 for failure in instances
             ]
@@ -81,38 +86,33 @@ class Java:
             "responseStatus": _status("partial_fail", ""),
         }
         if by_key:
-            answer["failedInstanceKeys"] = [_key_fields(key) for key in keys]
+            answer["failedInstanceKeys"] = [_failed_key(failure) for failure in keys]
             answer["responseStatus"] = {
                 "errorCode": "bad-request",
-                "errorMessage": "Some heartbeats failed",
-                "message": "Some heartbeats failed",
+                "errorMessage": _KEYS_FAILED[kind],
+                "message": _KEYS_FAILED[kind],
                 "status": "partial_fail",
             }
         return _dump(answer)
 
-    def service(self, service_id: str, instances: Iterable[Instance]) -> bytes:
-        return _dump(
-            {
-                "instances": [instance_fields(instance) for instance in instances],
-                "logicInstances": None,
-                "metadata": None,
-                "routeRules": None,
-                "serviceId": service_id,
-            }
-        )
+    def service(self, service_id: str, records: Iterable[Record]) -> bytes:
+        return _service(service_id, [instance_fields(record.instance) for record in records])
 
     listed_service = service
 
-    def unknown_service(self, service_id: str) -> bytes:
-        return _dump(
-            {
-                "instances": None,
-                "logicInstances": None,
-                "metadata": None,
-                "routeRules": None,
-                "serviceId": service_id,
-            }
+    def revised_service(self, service_id: str, records: Iterable[Record]) -> bytes:
+        return _service(
+            service_id,
+            [
+                instance_fields(record.instance) | {"leaseEpoch": record.lease_id, "revision": record.revision}
+                for record in records
+            ],
         )
+
+    revised_listed_service = revised_service
+
+    def unknown_service(self, service_id: str) -> bytes:
+        return _service(service_id, None)
 
     def found(self, service: bytes) -> bytes:
         return b'{%b,"service":%b}' % (_SUCCESS, service)
@@ -140,6 +140,16 @@ class Java:
         }
         return b'{"delta":%b,%b,"version":%d}' % (_dump(delta), _SUCCESS, version)
 
+    def change(self, change: Change, epoch_offset_ms: int) -> bytes:
+        return _dump(
+            {
+                "changeTime": change.clock_ms + epoch_offset_ms,
+                "changeType": change.type,
+                "instance": instance_fields(change.instance),
+                "revision": change.revision,
+            }
+        )
+
     def nodes(self, members: Sequence[Member]) -> bytes:
         nodes = [
             {
@@ -155,6 +165,18 @@ class Java:
 
     def reported(self, fields: Mapping[str, object]) -> bytes:
         return _dump({**fields, "responseStatus": _status("success", "")})
+
+
+def _service(service_id: str, instances: list[dict[str, object]] | None) -> bytes:
+    return _dump(
+        {
+            "instances": instances,
+            "logicInstances": None,
+            "metadata": None,
+            "routeRules": None,
+            "serviceId": service_id,
+        }
+    )
 
 
 def instance_fields(instance: Instance | SentInstance) -> dict[str, object]:
@@ -176,13 +198,24 @@ def instance_fields(instance: Instance | SentInstance) -> dict[str, object]:
     }
 
 
-def instance_text(instance: SentInstance) -> str:
+def instance_text(instance: Instance | SentInstance) -> str:
     """``region/zone/service[/group]/instance`` in lower case, as error messages name an instance."""
     parts = [instance.region_id, instance.zone_id, instance.service_id]
     if instance.group_id and not instance.group_id.isspace():
         parts.append(instance.group_id)
     parts.append(instance.instance_id)
     return "/".join("null" if part is None else part.lower() for part in parts)
+
+
+def _present(conflict: Conflict | None) -> dict[str, object]:
+    return {} if conflict is None else {"currentEpoch": conflict.epoch, "currentRevision": conflict.revision}
+
+
+def _failed_key(failure: FailedKey) -> dict[str, object]:
+    fields = _key_fields(failure.key)
+    if failure.conflict is not None:
+        fields |= {"errorCode": failure.code, "errorMessage": failure.message, **_present(failure.conflict)}
+    return fields
 
 
 def _key_fields(key: SentKey) -> dict[str, object]:

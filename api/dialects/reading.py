@@ -41,6 +41,8 @@ _KNOWN = frozenset(
         "status",
         "metadata",
         "leasettlms",
+        "expectedrevision",
+        "expectedepoch",
         "version",
         "serviceids",
         "appids",

@@ -76,7 +76,7 @@ class Exchange:
         async def send(message: Any) -> None:
             self.sent.append(message)
 
-        asyncio.run(self.api.app(scope, receive, send))  # type: ignore[arg-type]
+        asyncio.run(self.api.app(scope, receive, send))
 
     @property
     def status(self) -> int:
@@ -287,7 +287,7 @@ def test_a_malformed_read_names_the_field(path: str, body: object, message: str)
     [
         "/artemis/api/registry",
         "/artemis/api/cluster/nodes.json",
-        "/api/status/node.json",
+        "/api/status/node/json",
         "/",
         "/api/registry/register/",
     ],

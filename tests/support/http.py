@@ -10,6 +10,7 @@ import httpx
 import orjson
 
 from artemis.api.app import create_app
+from artemis.api.deployment import Deployment
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.settings import HttpSettings
 
@@ -19,8 +20,10 @@ NOW_MS = 1_700_000_000_000
 class Api:
     """Sends requests to a node's application; each runs in an event loop of its own."""
 
-    def __init__(self, node: ReplicatedRegistry, settings: HttpSettings | None = None) -> None:
-        self.app = create_app(node, settings or HttpSettings(), now_ms=lambda: NOW_MS)
+    def __init__(
+        self, node: ReplicatedRegistry, settings: HttpSettings | None = None, deployment: Deployment | None = None
+    ) -> None:
+        self.app = create_app(node, settings or HttpSettings(), now_ms=lambda: NOW_MS, deployment=deployment)
 
     def send(
         self,
