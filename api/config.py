@@ -167,6 +167,18 @@ class Config:
         "Encoded changes kept in memory for those that watch.",
         default=HTTP_DEFAULTS.change_cache_bytes_max,
     )
+    watch_wait_ms_max: int = _setting(
+        integer(1, DAY_MS),
+        HTTP,
+        "Longest time a watch by long poll may ask to be kept waiting.",
+        default=HTTP_DEFAULTS.watch_wait_ms_max,
+    )
+    watch_bookmark_ms: int = _setting(
+        integer(1, DAY_MS),
+        HTTP,
+        "A watch over a WebSocket is told this often, up to a quarter more or less, how far it is.",
+        default=HTTP_DEFAULTS.watch_bookmark_ms,
+    )
     keep_alive_s: int = _setting(
         integer(1, 86_400), HTTP, "Seconds after which an idle client connection is closed.", default=90
     )

@@ -68,6 +68,8 @@ class ChangeFeed:
         self._called: deque[Subscription] = deque()
         self._scheduled: asyncio.Handle | None = None
         self._open = 0
+        self.draining = False
+        """The node is about to stop: whoever waits with a time limit gets its bookmark now."""
         node.on_applied(self._on_applied)
 
     @property
@@ -94,6 +96,13 @@ class ChangeFeed:
         self._open += 1
         position = self.revision if since is None else since
         return Subscription(self, position, None if services is None else frozenset(services))
+
+    def drain(self) -> None:
+        """See ``draining``."""
+        self.draining = True
+        waiting = [subscription for idle in self._idle_of.values() for subscription in idle]
+        for subscription in (*self._idle_of_all, *waiting):
+            subscription._call()
 
     # Waking
 
@@ -222,7 +231,7 @@ class Subscription:
 
         try:
             while (found := self._take()) is None:
-                if timed_out:
+                if timed_out or (self._feed is not None and self._feed.draining and wait_s is not None):
                     return Batch((), self.revision)
                 loop = asyncio.get_running_loop()
                 self._waiter = loop.create_future()

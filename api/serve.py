@@ -20,7 +20,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -68,8 +68,22 @@ class Parts(Generic[N]):
     shutdown_timeout_s: int
 
 
+@runtime_checkable
+class Drains(Protocol):
+    """An application in which requests may wait for something to happen."""
+
+    def drain(self) -> None:
+        """Answer them now: the server closes."""
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handling: the node must be closed after the last request, and only once."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        app: object = self.config.app
+        if isinstance(app, Drains):
+            app.drain()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

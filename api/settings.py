@@ -42,6 +42,10 @@ class HttpSettings:
     """Bound of the encoded changes kept for those that watch."""
     sockets_max: int = 8_000
     """WebSockets that may be open; each counts as a connection of the server as well."""
+    watch_wait_ms_max: int = 300_000
+    """Longest time that a long poll may ask to be kept waiting."""
+    watch_bookmark_ms: int = 10_000
+    """A watch over a WebSocket is told this often how far it is, when nothing else is to be told."""
     contexts: tuple[str, ...] = ()
     """Further prefixes before ``/api/…``, as 1.x servers had their servlet context: ``("/artemis-service",)``."""
     snake_default: bool = True
@@ -70,6 +74,9 @@ class HttpSettings:
             if getattr(self, name) <= 0:
                 raise InvalidInput(name, f"a positive number of bytes, not {getattr(self, name)}")
         for operation, limit in self.rate_limits.items():
+        for name in ("watch_wait_ms_max", "watch_bookmark_ms"):
+            if getattr(self, name) <= 0:
+                raise InvalidInput(name, f"a positive number of milliseconds, not {getattr(self, name)}")
             if operation not in DEFAULT_LIMITS:
                 raise InvalidInput("rate_limits", f"for one of {', '.join(DEFAULT_LIMITS)}, not {operation!r}")
             if not 1 <= limit <= LIMIT_MAX:

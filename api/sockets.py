@@ -7,12 +7,14 @@ writes goes through an ``Outlet``, because a client that stops reading must cost
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import NamedTuple, Protocol, cast
 
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from artemis.api.faults import HttpFault
 from artemis.api.socket_protocol import SOCKET
 
 SocketHandler = Callable[[WebSocket], Awaitable[None]]
@@ -33,6 +35,10 @@ class SocketEndpoint(NamedTuple):
 
 class SocketClosed(Exception):
     """The socket is gone, or was closed because its client did not read: the handler has nothing left to do."""
+
+
+class SocketStalled(SocketClosed):
+    """The client left its buffer full for too long, and the socket was closed."""
 
 
 class SocketMessage(NamedTuple):
@@ -88,7 +94,7 @@ class Outlet:
             raw.write_frame(message.frame)
         except TimeoutError as exc:
             self.fail(TOO_SLOW, "read too slowly; go on from the last revision")
-            raise SocketClosed("the client does not read") from exc
+            raise SocketStalled("the client does not read") from exc
         except (OSError, WebSocketDisconnect) as exc:
             raise SocketClosed("the client is gone") from exc
 
@@ -107,54 +113,35 @@ class Sockets:
         self._max = sockets_max
         self.open: dict[str, int] = {endpoint.kind: 0 for endpoint in endpoints.values()}
         self.refused = 0
+        self.stalled = 0
 
-    def find(self, path: str) -> SocketEndpoint | None:
-        return self._endpoints.get(path)
-
-    @property
-    def full(self) -> bool:
-        return sum(self.open.values()) >= self._max
-
-    async def serve(self, endpoint: SocketEndpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the handler to its end."""
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the path's handler to its end. Raises ``HttpFault`` if the handshake is to be refused, as a handler may
+        before it accepts."""
+        endpoint = self._endpoints.get(scope["path"])
+        if endpoint is None:
+            raise HttpFault(HTTPStatus.NOT_FOUND, f"{scope['path']}: there is no WebSocket at this path")
+        if sum(self.open.values()) >= self._max:
+            self.refused += 1
+            message = f"this node has as many WebSockets as it may ({self._max})"
+            raise HttpFault(HTTPStatus.SERVICE_UNAVAILABLE, message)
         websocket = WebSocket(scope, receive, send)
         self.open[endpoint.kind] += 1
         try:
             await endpoint.handler(websocket)
-        except (WebSocketDisconnect, SocketClosed):
+        except WebSocketDisconnect:
             return
+        except SocketStalled:
+            self.stalled += 1
+        except SocketClosed:
+            return
+        except HttpFault:
+            if websocket.application_state is not WebSocketState.CONNECTING:
+                raise RuntimeError("a handler may refuse a socket only before it accepts it") from None
+            raise
         except Exception:
             # Without a code the client could not tell a fault of this node from a broken line.
             Outlet(websocket).fail(INTERNAL_ERROR, "a fault of this node; its log says more")
             raise
         finally:
             self.open[endpoint.kind] -= 1
-
-
-async def read_and_write(reading: Coroutine[Any, Any, None], writing: Coroutine[Any, Any, None]) -> None:
-    """Run both until one ends, end the other, and raise what the first one raised.
-
-    The reader runs in the handler's own task: it is what notices that the client is gone.
-    """
-    reader = asyncio.current_task()
-    assert reader is not None
-    writer = asyncio.ensure_future(writing)
-    stopped = False
-
-    def stop_reading(_writer: asyncio.Future[None]) -> None:
-        nonlocal stopped
-        stopped = True
-        reader.cancel()
-
-    writer.add_done_callback(stop_reading)
-    try:
-        await reading
-    except asyncio.CancelledError:
-        if not stopped or reader.uncancel() > 0:
-            raise
-        await writer
-    finally:
-        writer.remove_done_callback(stop_reading)
-        if not writer.done():
-            writer.cancel()
-            await asyncio.wait((writer,))

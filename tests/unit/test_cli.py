@@ -57,6 +57,8 @@ def test_every_setting_has_a_flag_that_reaches_the_node(started: list[Config], t
         "cache_bytes_max": "8",
         "connections_max": "9",
         "sockets_max": "8",
+        "watch_wait_ms_max": "13",
+        "watch_bookmark_ms": "14",
         "change_cache_bytes_max": "12",
         "keep_alive_s": "10",
         "shutdown_timeout_s": "11",
