@@ -40,11 +40,10 @@ class Site:
         self.port = port
         self._metrics = metrics
 
-    @contextlib.asynccontextmanager
-    async def open(self, path: str, *, bytes_max: int | None = JAVA_BUFFER_BYTES) -> AsyncIterator[Talk]:
-        uri = f"ws://127.0.0.1:{self.port}{path}"
-        async with connect(uri, max_size=bytes_max, ping_interval=None, compression=None) as connection:
-            yield Talk(connection)
+    def open(
+        self, path: str, *, bytes_max: int | None = JAVA_BUFFER_BYTES
+    ) -> contextlib.AbstractAsyncContextManager[Talk]:
+        return talking(self.port, path, bytes_max=bytes_max)
 
     def metric(self, name: str, **labels: str) -> float:
         return self._metrics.get_sample_value(name, labels) or 0.0
@@ -72,6 +71,13 @@ class Talk:
         """To one service, as Java clients do; the push that answers."""
         config = {"serviceId": service_id, "regionId": None, "zoneId": None, "discoveryData": None}
         return await self.ask(config)
+
+
+@contextlib.asynccontextmanager
+async def talking(port: int, path: str, *, bytes_max: int | None = JAVA_BUFFER_BYTES) -> AsyncIterator[Talk]:
+    uri = f"ws://127.0.0.1:{port}{path}"
+    async with connect(uri, max_size=bytes_max, ping_interval=None, compression=None) as connection:
+        yield Talk(connection)
 
 
 @contextlib.asynccontextmanager
