@@ -11,16 +11,15 @@ from typing import NamedTuple, TypeVar
 
 import orjson
 
-from artemis.api.dialects import FailedInstance
+from artemis.api.dialects import FailedInstance, FailedKey
 from artemis.api.dialects.java import instance_fields
 from artemis.api.dialects.reading import Document, parse
-from artemis.api.dialects.shapes import SentKey
 from artemis.api.faults import HttpFault
 from artemis.api.heartbeats import Failures
 from artemis.api.serving import JAVA, is_blank
 from artemis.model import Change, canonical
 
-T = TypeVar("T", FailedInstance, SentKey)
+T = TypeVar("T", FailedInstance, FailedKey)
 
 
 class Push(NamedTuple):
@@ -96,7 +95,7 @@ def heartbeat_answers(failures: Failures, *, by_key: bool, bytes_max: int) -> It
     def of_instances(some: Sequence[FailedInstance]) -> bytes:
         return JAVA.written("heartbeat", some, (), by_key=by_key)
 
-    def of_keys(some: Sequence[SentKey]) -> bytes:
+    def of_keys(some: Sequence[FailedKey]) -> bytes:
         return JAVA.written("heartbeat", (), some, by_key=by_key)
 
     yield from _split(failures.instances, of_instances, bytes_max)

@@ -24,13 +24,13 @@ from collections.abc import Callable, Coroutine, Iterable
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple
 
-from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from artemis.api.faults import HttpFault
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.push.pace import Pace
 from artemis.api.push.settings import PushSettings
-from artemis.api.sockets import Outlet, SocketClosed, text_message
+from artemis.api.sockets import Outlet, SocketClosed, SocketStalled, text_message
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Session:
         try:
             await self._outlet.send(text_message(text))
         except SocketClosed as exc:
-            raise SessionEnd(SLOW if isinstance(exc.__cause__, TimeoutError) else GONE) from exc
+            raise SessionEnd(SLOW if isinstance(exc, SocketStalled) else GONE) from exc
         self.sent += 1
 
     def end(self, end: End) -> None:
@@ -180,13 +180,8 @@ class Sessions:
         return self._sent[kind] + sum(session.sent for session in self._open if session.kind == kind)
 
     async def serve(self, socket: WebSocket, kind: Kind, parts: Callable[[Session], Iterable[Part]]) -> None:
-        """Answer the handshake; if it is accepted, run ``parts`` of the session until it ends."""
-        refusal = self._refusal(socket, kind)
-        if refusal is not None:
-            status, reason, text = refusal
-            self.refused[kind, reason] += 1
-            await socket.send_denial_response(PlainTextResponse(text, status))
-            return
+        """Accept the handshake and run ``parts`` of the session until it ends. Raises ``HttpFault`` to refuse it."""
+        self._check_admission(socket, kind)
         await socket.accept()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._session_s if kind in JAVA_KINDS else None
@@ -203,12 +198,13 @@ class Sessions:
             self._sent[kind] += session.sent
             self.closed[kind, session.reason] += 1
 
-    def _refusal(self, socket: WebSocket, kind: Kind) -> tuple[HTTPStatus, str, str] | None:
+    def _check_admission(self, socket: WebSocket, kind: Kind) -> None:
         if socket.client is not None and socket.client.host in self._denied[kind]:
-            return HTTPStatus.FORBIDDEN, "denied", "this address is not allowed here"
+            self.refused[kind, "denied"] += 1
+            raise HttpFault(HTTPStatus.FORBIDDEN, f"{socket.client.host} may not open a WebSocket here")
         if kind in PUSHED_KINDS and not self._is_current():
-            return HTTPStatus.SERVICE_UNAVAILABLE, "not-current", NOT_CURRENT.text
-        return None
+            self.refused[kind, "not-current"] += 1
+            raise HttpFault(HTTPStatus.SERVICE_UNAVAILABLE, NOT_CURRENT.text)
 
     def _is_current(self) -> bool:
         status = self._node.status()
