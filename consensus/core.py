@@ -76,6 +76,10 @@ class _Member(Node):  # type: ignore[misc]  # PySyncObj is untyped
     """A peer. There is one object of each, so two are equal only if they are the same: comparing and hashing names,
     as the library does, is a tenth of what a message costs."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
     __eq__ = object.__eq__
     __ne__ = object.__ne__
     __hash__ = object.__hash__
@@ -84,7 +88,7 @@ class _Member(Node):  # type: ignore[misc]  # PySyncObj is untyped
 class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     """One node's Raft state. Single-threaded: every call comes from the engine's thread."""
 
-    _SyncObj__lastResponseTime: dict[Node, float]
+    _SyncObj__lastResponseTime: dict[_Member, float]
     _SyncObj__newAppendEntriesTime: float
     _SyncObj__noopIDx: int
     _SyncObj__numOneSecondDumps: int
@@ -92,9 +96,9 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     _SyncObj__raftCurrentTerm: int
     _SyncObj__raftElectionDeadline: float
     _SyncObj__raftLastApplied: int
-    _SyncObj__raftLeader: Node | None
-    _SyncObj__raftMatchIndex: dict[Node, int]
-    _SyncObj__raftNextIndex: dict[Node, int]
+    _SyncObj__raftLeader: _Member | None
+    _SyncObj__raftMatchIndex: dict[_Member, int]
+    _SyncObj__raftNextIndex: dict[_Member, int]
     _SyncObj__startTime: float
 
     def __init__(
@@ -157,7 +161,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
     @property
     def leader_id(self) -> str | None:
         leader = self._SyncObj__raftLeader
-        return None if leader is None else str(leader.id)
+        return None if leader is None else leader.name
 
     @property
     def commit_index(self) -> int:
@@ -358,7 +362,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._SyncObj__raftNextIndex[node] = max(next_before, counted + 1)
         self._windows.acknowledge(peer, index)
 
-    def _feed_reply(self, node: Node, next_index: int, *, success: bool, reset: bool) -> None:
+    def _feed_reply(self, node: _Member, next_index: int, *, success: bool, reset: bool) -> None:
         self._SyncObj__onMessageReceived(
             node, {"type": "next_node_idx", "next_node_idx": next_index, "success": success, "reset": reset}
         )
@@ -451,9 +455,9 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     # -- messages out ------------------------------------------------------------------------------------------------
 
-    def _outgoing(self, node: Node, message: dict[str, Any]) -> None:
+    def _outgoing(self, node: _Member, message: dict[str, Any]) -> None:
         """Every message PySyncObj sends: typed, tagged with the term, gated by the disk where it promises something."""
-        peer = str(node.id)
+        peer = node.name
         match message["type"]:
             case "append_entries" if "serialized" in message:
                 self._host.needs_snapshot(peer)

@@ -332,10 +332,13 @@ class Engine:
             core.tick()
         if core.role == "leader" and not self.may_campaign():
             core.step_down()
-        self._notice_leadership()
+        if (core.term, core.leader_id) != self._seen:
+            self._notice_leadership()
         if len(self.session):
             self._hand_over()
         if core.role == "leader":
+            if core.leader_ready:
+                self.leadership.begin(self.registry.clock_ms, self._clock_moved_at, self.now())
             appended = self.leadership.advance(self)
             if appended or core.commit_index > self.leadership.announced_commit:
                 self.leadership.announced_commit = core.commit_index
@@ -345,14 +348,10 @@ class Engine:
             self.reads.release(core.applied_index)
 
     def _notice_leadership(self) -> None:
-        seen = (self.core.term, self.core.leader_id)
-        if seen != self._seen:
-            if seen[1] is not None:
-                log.info("term %d: leader is %s", *seen)
-            self._seen = seen
-            self.reads.restart()
-        if self.core.leader_ready:
-            self.leadership.begin(self.registry.clock_ms, self._clock_moved_at, self.now())
+        self._seen = term, leader = self.core.term, self.core.leader_id
+        if leader is not None:
+            log.info("term %d: leader is %s", term, leader)
+        self.reads.restart()
 
     def _hand_over(self) -> None:
         """Give the leader what waits here."""
@@ -517,6 +516,7 @@ class Engine:
 
     def replace_registry(self, registry: Registry, index: int) -> None:
         """A snapshot takes the place of the applied state."""
+        registry.lease_stats = self.registry.lease_stats
         self.registry = registry
         self.digests.on_replaced()
         self._clock_moved_at = self.now()

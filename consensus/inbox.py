@@ -65,6 +65,12 @@ def receive(to: Recipient, peer: str, message: Message) -> None:
             core.on_append_entries(peer, message)
         case AppendReply():
             core.on_append_reply(peer, message)
+        case ReadProbe() | ReadIndexReply():
+            if message.term == core.term:
+                _from_the_leader(to, peer, message)
+        case Forward() | ReadIndexRequest() | ReadProbeReply() | SnapshotReply():
+            if message.term == core.term and core.role == "leader":
+                _to_the_leader(to, peer, message)
         case Heartbeat():
             core.on_heartbeat(peer, message)
         case PreVoteRequest():
@@ -89,12 +95,6 @@ def receive(to: Recipient, peer: str, message: Message) -> None:
             to.admission.on_rejoin_index(message)
         case StateDigest():
             to.digests.on_report(peer, message)
-        case ReadProbe() | ReadIndexReply():
-            if message.term == core.term:
-                _from_the_leader(to, peer, message)
-        case Forward() | ReadIndexRequest() | ReadProbeReply() | SnapshotReply():
-            if message.term == core.term and core.role == "leader":
-                _to_the_leader(to, peer, message)
 
 
 def _from_the_leader(to: Recipient, peer: str, message: ReadProbe | ReadIndexReply) -> None:

@@ -179,7 +179,9 @@ class Journal:
     def __getitem__(self, item: slice) -> list[LogEntry]: ...
 
     def __getitem__(self, item: int | slice) -> LogEntry | list[LogEntry]:
-        if isinstance(item, slice) and item.stop is None and (item.start or 0) >= 0:
+        if isinstance(item, int):
+            return self._entries[item]
+        if item.stop is None and (item.start or 0) >= 0:
             start = item.start or 0
             return self._entries[start : start + SLICE_ENTRIES_MAX]
         return self._entries[item]

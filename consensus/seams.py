@@ -65,27 +65,10 @@ PRIVATE_FIELDS: Final = (
 )
 
 
-class _Running:
-    """The clock and randomness of the engine that is running now."""
-
-    clock: Clock
-    rng: Random
-
-    def random(self) -> float:
-        return self.rng.random()
-
-
-_running = _Running()
-
-
 def activate(clock: Clock, rng: Random) -> None:
     """Everything PySyncObj asks from here on, it asks of this clock and this randomness."""
-    _running.clock = clock
-    _running.rng = rng
-
-
-def _monotonic() -> float:
-    return _running.clock()
+    _syncobj.monotonicTime = clock
+    _syncobj.random = rng
 
 
 class Gate(Transport):  # type: ignore[misc]  # PySyncObj is untyped
@@ -151,5 +134,3 @@ def check_instance(core: _syncobj.SyncObj) -> None:
 
 check()
 _syncobj.createJournal = _create_journal
-_syncobj.monotonicTime = _monotonic
-_syncobj.random = _running

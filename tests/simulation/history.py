@@ -102,11 +102,14 @@ def _one_state_per_revision(history: History) -> Iterator[str]:
 
 def _elements(history: History) -> Iterator[str]:
     by_service: dict[str, dict[str, _Element]] = {}
+    several: set[str] = set()
     for operation in history.operations:
         elements = by_service.setdefault(operation.service, {})
         for element in operation.elements:
             if operation.kind == "add":
                 elements[element] = _Element(operation)
+                if len(operation.elements) > 1:
+                    several.add(element)
             elif operation.outcome != "fail":
                 elements[element].removed = operation
     for operation in history.operations:
@@ -118,7 +121,7 @@ def _elements(history: History) -> Iterator[str]:
             yield from _invented(operation, elements)
             if operation.kind == "read":
                 yield from _lost(operation, elements)
-            yield from _torn(operation, elements)
+            yield from _torn(operation, elements, several)
 
 
 def _invented(read: Operation, elements: dict[str, _Element]) -> Iterator[str]:
@@ -137,20 +140,18 @@ def _invented(read: Operation, elements: dict[str, _Element]) -> Iterator[str]:
 
 
 def _lost(read: Operation, elements: dict[str, _Element]) -> Iterator[str]:
-    for name, element in elements.items():
-        added, removed = element.added, element.removed
+    for name in sorted(elements.keys() - read.seen):
+        added, removed = elements[name].added, elements[name].removed
         acknowledged = added.outcome == "ok" and added.returned_at < read.called_at
-        if acknowledged and name not in read.seen and (removed is None or removed.called_at > read.returned_at):
+        if acknowledged and (removed is None or removed.called_at > read.returned_at):
             yield f"{read} lacks {name}, acknowledged by {added}"
 
 
-def _torn(read: Operation, elements: dict[str, _Element]) -> Iterator[str]:
-    """The elements of one add appear together, unless some of them are being removed."""
-    for name in sorted(read.seen):
-        element = elements.get(name)
-        if element is None or len(element.added.elements) == 1:
-            continue
-        missing = [other for other in element.added.elements if other not in read.seen]
+def _torn(read: Operation, elements: dict[str, _Element], several: set[str]) -> Iterator[str]:
+    """The elements of one add appear together, unless some of them are being removed. ``several``: those that were
+    added with others."""
+    for name in sorted(read.seen & several):
+        missing = [other for other in elements[name].added.elements if other not in read.seen]
         untouched = [other for other in missing if elements[other].removed is None]
         if untouched:
             yield f"{read} sees {name} without {untouched} of the same request"

@@ -38,6 +38,8 @@ class _Memory:
     commit_index: int = 0
     applied_index: int = 0
     life_term: int = 0
+    positions: tuple[object, ...] = ()
+    """Term, indexes and journal as of the last turn: while they are the same there is nothing to check."""
     dead_journal: Journal | None = None
     """The log as it was when its last life ended: up to ``synced_index`` that is what its disk holds."""
     votes: dict[int, str] = field(default_factory=dict)
@@ -86,7 +88,7 @@ class Invariants:
     def started(self, engine: ObservedEngine) -> None:
         node = self._nodes[engine.node_id]
         node.engine, node.dead_journal = engine, None
-        node.life_term = engine.core.term
+        node.life_term, node.positions = engine.core.term, ()
         node.commit_index, node.applied_index = engine.core.commit_index, engine.core.applied_index
         name = engine.node_id
         if engine.core.term < node.term:
@@ -168,15 +170,13 @@ class Invariants:
 
     def sent(self, engine: ObservedEngine, peer: str, message: Message) -> None:
         node = self._nodes[engine.node_id]
-        match message:
-            case AppendReply(term=term, next_index=next_index, success=True):
-                self._acknowledged(engine, node, term, next_index - 1)
-            case VoteGranted(term=term):
-                self._voted(engine, node, term, peer)
-            case VoteRequest(term=term):
-                self._voted(engine, node, term, engine.node_id)
-            case _:
-                pass
+        if isinstance(message, AppendReply):
+            if message.success:
+                self._acknowledged(engine, node, message.term, message.next_index - 1)
+        elif isinstance(message, VoteGranted):
+            self._voted(engine, node, message.term, peer)
+        elif isinstance(message, VoteRequest):
+            self._voted(engine, node, message.term, engine.node_id)
 
     def _acknowledged(self, engine: ObservedEngine, node: _Memory, term: int, index: int) -> None:
         node.term = max(node.term, term)
@@ -287,6 +287,22 @@ class Invariants:
         core, name = engine.core, engine.node_id
         node = self._nodes[name]
         term, commit_index, applied_index = core.term, core.commit_index, core.applied_index
+        positions = (term, commit_index, applied_index, engine.journal.lsn, node.acknowledged)
+        if positions != node.positions:
+            node.positions = positions
+            self._positions(engine, node, term, commit_index, applied_index)
+        if self.age_drift is not None and applied_index < self.highest_committed:
+            self._age(engine, applied_index, self.age_drift)
+        differs = engine.digests.reason()
+        if differs is not None and not self.damaged:
+            self._violate(name, f"calls its state wrong, which nobody damaged: {differs}")
+        for look in self.on_turn:
+            look()
+
+    def _positions(
+        self, engine: ObservedEngine, node: _Memory, term: int, commit_index: int, applied_index: int
+    ) -> None:
+        name = engine.node_id
         if term < node.life_term or commit_index < node.commit_index:
             self._violate(name, f"goes back from term {node.life_term}, commit {node.commit_index}")
         if applied_index > commit_index:
@@ -297,13 +313,6 @@ class Invariants:
             found = engine.journal.term_at(acked_index)
             if found != entry_term and entry_term is not None:
                 self._violate(name, f"acknowledged entry {acked_index} in this term {term} and lacks it (has {found})")
-        if self.age_drift is not None and applied_index < self.highest_committed:
-            self._age(engine, applied_index, self.age_drift)
-        differs = engine.digests.reason()
-        if differs is not None and not self.damaged:
-            self._violate(name, f"calls its state wrong, which nobody damaged: {differs}")
-        for look in self.on_turn:
-            look()
 
     def _age(self, engine: ObservedEngine, applied_index: int, drift: float) -> None:
         """Its state lacks an entry that was applied elsewhere that long ago, so it must not call itself fresher."""

@@ -20,23 +20,32 @@ that stands still during a callback such a call would never return."""
 READ_SECONDS = 0.001
 
 
+UNCOUNTED = -(2**62)
+
+
 class NodeClock:
     """Monotonic seconds of one machine: its own origin, its own rate, and CPU time for calls that spin on it."""
+
+    __slots__ = ("_base", "_last", "_read_at", "_reads", "_since", "_world", "rate")
 
     def __init__(self, world: World, offset: float, rate: float) -> None:
         self._world = world
         self._base = offset
         self._since = world.now
-        self._reads = 0
+        self._reads = UNCOUNTED
+        """In this turn. Who looks at a node from outside of its turns costs it no time."""
         self._last = float("-inf")
         self._read_at = -1.0
         self.rate = rate
 
     def __call__(self) -> float:
         self._reads += 1
-        if self._world.now != self._read_at:
-            self._read_at = self._world.now
-            self._last = max(self._last, self._base + (self._read_at - self._since) * self.rate)
+        now = self._world.now
+        if now != self._read_at:
+            self._read_at = now
+            time = self._base + (now - self._since) * self.rate
+            if time > self._last:
+                self._last = time
         if self._reads > FREE_READS_PER_TURN:
             self._last += READ_SECONDS
         return self._last
@@ -49,9 +58,10 @@ class NodeClock:
     def begin_turn(self) -> None:
         self._reads = 0
 
-    def spun(self) -> float:
+    def end_turn(self) -> float:
         """Virtual seconds that the readings of this turn went ahead of the world's time."""
-        if self._reads <= FREE_READS_PER_TURN:
+        reads, self._reads = self._reads, UNCOUNTED
+        if reads <= FREE_READS_PER_TURN:
             return 0.0
         return (self._last - self._base) / self.rate + self._since - self._world.now
 
@@ -95,7 +105,7 @@ class Process:
         except Crashed:
             self._on_crashed()
             return
-        spun = self.clock.spun()
+        spun = self.clock.end_turn()
         if spun > 0:
             # The call took that long. If others began meanwhile, under a clock that stands, what happened before the
             # call would look as if it had happened after it.

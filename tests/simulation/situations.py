@@ -75,6 +75,11 @@ SITUATIONS = (
 )
 
 
+LOOKED_AT = frozenset(
+    (AppendEntries, AppendReply, Forward, PreVoteRequest, VoteRequest, TermHint, TimeoutNow, SnapshotChunk)
+)
+
+
 class WatchfulEngine(ObservedEngine):
     """The observed engine, with an eye on the situations above."""
 
@@ -118,7 +123,7 @@ class WatchfulEngine(ObservedEngine):
     # messages
 
     def receive(self, peer: str, message: Message) -> None:
-        if self.admission.done:
+        if type(message) in LOOKED_AT and self.admission.done:
             self._look_at(message)
         super().receive(peer, message)
 
@@ -174,12 +179,11 @@ class WatchfulEngine(ObservedEngine):
         super().on_role(role)
 
     def _notice_leadership(self) -> None:
-        if (self.core.term, self.core.leader_id) != self._seen:
-            if self._reads_unanswered():
-                self._meet("read barrier restarted by a leader change")
-            handed = self.session._handed_to
-            if handed is not None and handed[1] != self.node_id and self._proposals_left():
-                self._meet("leader change with forwarded proposals in flight")
+        if self._reads_unanswered():
+            self._meet("read barrier restarted by a leader change")
+        handed = self.session._handed_to
+        if handed is not None and handed[1] != self.node_id and self._proposals_left():
+            self._meet("leader change with forwarded proposals in flight")
         super()._notice_leadership()
 
     def _hand_over(self) -> None:
