@@ -20,13 +20,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from artemis.api.answers import CORS, JSON, NOT_APPLIED, UNKNOWN, Heads, fault_body
 from artemis.api.compression import COMPRESSED_BYTES_MIN, GZIP_HEADERS, Compressor, accepts_gzip
 from artemis.api.deployment import Deployment
 from artemis.api.endpoints import Endpoint, endpoints
 from artemis.api.faults import ClientGone, Headers, HttpFault, WrongShape
+from artemis.api.health import PeerHealth
 from artemis.api.http_protocol import HEAD
 from artemis.api.metrics import HttpMetrics, NodeMetrics
 from artemis.api.operations import operation_routes
@@ -54,20 +55,21 @@ def create_app(
     now_ms: Callable[[], int],
     metrics: CollectorRegistry | None = None,
     deployment: Deployment | None = None,
-) -> Application:
+    peers: PeerHealth | None = None,
+) -> ASGIApp:
     """The application for ``node``. ``now_ms``: wall clock, used only to date what is shown to people.
 
     ``metrics``: where to register; other parts of the process may add their own collectors to it. ``deployment``: what
-    the status plane tells of the process.
+    the status plane tells of the process. ``peers``: what the other members were heard to say.
     """
-    return Application(Serving(node, settings, now_ms, deployment), metrics or CollectorRegistry())
+    serving = Serving(node, settings, now_ms, deployment=deployment, peers=peers)
+    return Application(serving, metrics or CollectorRegistry())
 
 
 class Application:
     """See ``create_app``."""
 
     def __init__(self, serving: Serving, registry: CollectorRegistry) -> None:
-        self.peers = serving.peers
         self._now_ms = serving.now_ms
         self._heads = Heads(serving.node)
         self._feed = serving.feed

@@ -48,7 +48,9 @@ class Serving:
         node: ReplicatedRegistry,
         settings: HttpSettings,
         now_ms: Callable[[], int],
+        *,
         deployment: Deployment | None = None,
+        peers: PeerHealth | None = None,
     ) -> None:
         self.node = node
         self.settings = settings
@@ -57,7 +59,7 @@ class Serving:
         self.feed = ChangeFeed(node)
         self.changes = EncodedChanges(settings.change_cache_bytes_max)
         self.sessions = Sessions(node, settings.push)
-        self.peers = PeerHealth(settings)
+        self.peers = peers or PeerHealth(settings)
         self.deployment = deployment or of_http_settings(node.status().node_id, settings)
         self.limits = RateLimits(settings.rate_limits, enabled=settings.rate_limiting)
         self.now_ms = now_ms

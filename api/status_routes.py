@@ -130,11 +130,12 @@ class StatusRoutes:
         return Answer(dialect.reported(fields), "success", status, revision, "stale")
 
 
-def safety(_registry: Registry) -> dict[str, object]:
-    """The safe check of the earlier servers. Nothing here keeps leases from ending, so it is off."""
+def safety(registry: Registry) -> dict[str, object]:
+    """Protection against mass eviction in the words of the earlier servers' safe check. It is not safe while anything
+    is protected. Their check compared counts of renewals, which ours does not, so those are 0."""
     return {
-        "isSafe": True,
-        "isSafeCheckEnabled": False,
+        "isSafe": not registry.protecting,
+        "isSafeCheckEnabled": registry.protection_settings.enabled,
         "leaseUpdateCountLastTimeWindow": 0,
         "leaseUpdateMaxCount": 0,
         "leaseUpdateMaxCountLastUpdateTime": 0,

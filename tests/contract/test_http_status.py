@@ -15,6 +15,8 @@ from artemis.api.health import UNKNOWN
 from artemis.api.lease_report import LEASES_AT_ONCE, report
 from artemis.api.serving import JAVA, RUST
 from artemis.api.settings import HttpSettings
+from artemis.commands import Unregister
+from artemis.model import InstanceKey
 from artemis.registry import StateLimits
 from tests.support.http import NOW_MS, Api, camel_instance
 from tests.support.loopback import LoopbackCluster
@@ -99,7 +101,7 @@ def test_the_cluster_is_every_member_with_what_is_known_of_it() -> None:
 def test_what_a_member_says_of_itself_counts_beside_its_link() -> None:
     cluster = LoopbackCluster("n1", "n2", "n3")
     api = Api(cluster["n1"], OF_LAB)
-    said = api.app.peers.heard["n2"] = UNKNOWN._replace(status="down", can_service_registry=False)
+    said = api.peers.heard["n2"] = UNKNOWN._replace(status="down", can_service_registry=False)
     nodes = api.get(STATUS + "cluster.json").json()["nodesStatus"]
     assert [node["status"] for node in nodes] == ["up", said.status, "up"]
     assert nodes[1]["canServiceRegistry"] is False
@@ -132,7 +134,7 @@ def test_leases_tell_their_times_on_the_wall_clock() -> None:
     cluster.advance(2_500)
     assert api.post(STATUS + "leases.json", {"serviceIds": ["SVC1"]}).json() == {
         "isSafe": True,
-        "isSafeCheckEnabled": False,
+        "isSafeCheckEnabled": True,
         "leaseCount": 1,
         "leaseUpdateCountLastTimeWindow": 0,
         "leaseUpdateMaxCount": 0,
@@ -200,6 +202,16 @@ def test_ended_leases_are_not_listed() -> None:
     assert listed(api, STATUS + "leases.json") == {}
 
 
+def test_it_is_not_safe_while_leases_are_held() -> None:
+    """Sixty that fall silent together are more often cut off than dead: ``artemis.protection``."""
+    cluster = LoopbackCluster()
+    api = Api(cluster["n1"])
+    api.post(REGISTER, {"instances": [camel_instance(instance_id=f"i{number}") for number in range(60)]})
+    cluster.advance(20_200)
+    answer = api.get(STATUS + "leases.json").json()
+    assert (answer["isSafe"], answer["isSafeCheckEnabled"], answer["leaseCount"]) == (False, True, 60)
+
+
 def test_a_creation_that_is_no_longer_kept_is_not_made_up() -> None:
     cluster = LoopbackCluster(limits=StateLimits(changes_max=1))
     api = Api(cluster["n1"])
@@ -212,26 +224,26 @@ def test_a_creation_that_is_no_longer_kept_is_not_made_up() -> None:
     assert "creationTime" not in rust["first"][0]
 
 
-def test_many_leases_are_encoded_in_turns_and_of_one_moment() -> None:
+def test_many_leases_are_encoded_in_turns_and_what_ends_meanwhile_is_left_out() -> None:
     cluster = LoopbackCluster()
     node = cluster["n1"]
-    api = Api(node)
-    count = 3 * LEASES_AT_ONCE
-    api.post(REGISTER, {"instances": [camel_instance(instance_id=f"i{number}") for number in range(count)]})
+    instances = [camel_instance(instance_id=f"i{number}") for number in range(3 * LEASES_AT_ONCE)]
+    Api(node).post(REGISTER, {"instances": instances})
+    last = Unregister((InstanceKey("lab", "svc1", instances[-1]["instanceId"]),))
 
     async def run() -> tuple[int, int]:
         listing = asyncio.ensure_future(report(node.registry, (), RUST, 0, legacy=False))
+        await asyncio.sleep(0)
+        await node.propose(last, timeout_ms=100)
         turns = 0
         while not listing.done():
             await asyncio.sleep(0)
             turns += 1
-            if turns == 1:
-                cluster.advance(20_200)  # they end while they are listed
         return turns, (await listing).total
 
     turns, total = asyncio.run(run())
-    assert turns > 3
-    assert 0 < total < count
+    assert turns > 1
+    assert total == len(instances) - 1
 
 
 def test_the_configuration_is_told_without_what_is_secret(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Exchange:
         async def send(message: Any) -> None:
             self.sent.append(message)
 
-        asyncio.run(self.api.app(scope, receive, send))
+        asyncio.run(self.api.app(scope, receive, send))  # type: ignore[arg-type]
 
     @property
     def status(self) -> int:

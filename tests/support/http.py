@@ -11,6 +11,7 @@ import orjson
 
 from artemis.api.app import create_app
 from artemis.api.deployment import Deployment
+from artemis.api.health import PeerHealth
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.settings import HttpSettings
 
@@ -23,7 +24,9 @@ class Api:
     def __init__(
         self, node: ReplicatedRegistry, settings: HttpSettings | None = None, deployment: Deployment | None = None
     ) -> None:
-        self.app = create_app(node, settings or HttpSettings(), now_ms=lambda: NOW_MS, deployment=deployment)
+        settings = settings or HttpSettings()
+        self.peers = PeerHealth(settings)
+        self.app = create_app(node, settings, now_ms=lambda: NOW_MS, deployment=deployment, peers=self.peers)
 
     def send(
         self,
