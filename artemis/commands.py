@@ -13,6 +13,7 @@ import msgspec
 
 from artemis.errors import DataDamaged
 from artemis.model import Instance, InstanceKey, Member
+from artemis.protection import ProtectionSettings
 
 ENTRY_FORMAT = 2
 """First byte of every entry."""
@@ -66,7 +67,13 @@ class Announce(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_un
     member: Member
 
 
-Command = Register | Renew | Unregister | Announce
+class Configure(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=5):
+    """What must be the same on all nodes: the last one counts. Not a change of the registry: no revision."""
+
+    protection: ProtectionSettings
+
+
+Command = Register | Renew | Unregister | Announce | Configure
 
 
 class RequestId(NamedTuple):

@@ -2,7 +2,7 @@
 
 The clock is a number that only committed entries move, so every node ends the same lease at the same entry. Nothing
 here reads a clock. Costs: grant, renew and drop do not depend on how many leases exist; ``take_due`` pays for the
-leases whose queued time has come, each at most once per TTL.
+leases whose queued time has come, each at most once per TTL. A lease that is due is ended or held (``artemis.held``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from artemis.held import HeldLeases
 from artemis.model import InstanceKey
 
 LEASE_STAMP_ERROR_MS = 200
@@ -53,17 +54,26 @@ class LeaseTerm(NamedTuple):
 class LeaseTable:
     """Leases by id. Ids are given by the caller and never used twice.
 
-    The queue holds one time per lease, not later than its deadline. A renewal leaves the queue alone; when the
-    queued time comes up, a renewed lease goes back in with its deadline of then.
+    The queue holds one time per lease that is not held, not later than its deadline. A renewal leaves the queue alone;
+    when the queued time comes up, a renewed lease goes back in with its deadline of then.
     """
 
-    __slots__ = ("_deadlines_ms", "_grants", "_queue")
+    __slots__ = ("_deadlines_ms", "_grants", "_held_until_ms", "_queue", "held")
 
-    def __init__(self, grants: dict[int, Grant] | None = None, deadlines_ms: dict[int, int] | None = None) -> None:
-        """Takes over the two dicts, which must have the same keys."""
+    def __init__(
+        self,
+        grants: dict[int, Grant] | None = None,
+        deadlines_ms: dict[int, int] | None = None,
+        held_until_ms: dict[int, int] | None = None,
+    ) -> None:
+        """Takes over the first two dicts, which must have the same keys; those of the third are among them."""
         self._grants: dict[int, Grant] = {} if grants is None else grants
         self._deadlines_ms: dict[int, int] = {} if deadlines_ms is None else deadlines_ms
         self._queue: list[tuple[int, int]] = []
+        self.held = HeldLeases()
+        self._held_until_ms = self.held.until_ms_by_id
+        for lease_id, until_ms in ({} if held_until_ms is None else held_until_ms).items():
+            self.held.add(lease_id, self._grants[lease_id].key.service_id, until_ms)
         self._rebuild_queue()
 
     def __len__(self) -> int:
@@ -90,37 +100,51 @@ class LeaseTable:
         grant = self._grants.get(lease_id)
         if grant is None:
             return False
-        self._deadlines_ms[lease_id] = _deadline(clock_ms, grant.ttl_ms)
+        self._deadlines_ms[lease_id] = deadline_ms = _deadline(clock_ms, grant.ttl_ms)
+        if lease_id in self._held_until_ms:
+            self.held.discard(lease_id, grant.key.service_id)
+            heappush(self._queue, (deadline_ms, lease_id))
         return True
 
-    def drop(self, lease_id: int) -> None:
+    def drop(self, lease_id: int) -> InstanceKey:
         """Forget an existing lease. Its queued time stays until it comes up or the queue is rebuilt: an instance that
         registers every second with a TTL of an hour would otherwise leave 3600 dead times behind."""
-        del self._grants[lease_id]
+        key = self._grants.pop(lease_id).key
         del self._deadlines_ms[lease_id]
+        self.held.discard(lease_id, key.service_id)
         if len(self._queue) > 2 * len(self._grants) + _QUEUE_SLACK:
             self._rebuild_queue()
+        return key
 
-    def take_due(self, clock_ms: int) -> list[InstanceKey]:
-        """Remove every lease with ``deadline_ms <= clock_ms``; their instances, by (deadline, lease id).
+    def take_due(self, clock_ms: int, most: int) -> list[tuple[int, InstanceKey]]:
+        """Up to ``most`` leases with ``deadline_ms <= clock_ms`` that are not held, as (lease id, instance), by
+        (deadline, lease id). Each must be dropped or held by the caller: its time is not queued any more.
 
-        The order comes from the deadlines and not from the queue, whose shape depends on a node's past.
+        The order comes from the deadlines and not from the queue, whose shape depends on a node's past: a time is taken
+        only when it is the lease's deadline, and then no other lease has an earlier one.
         """
         queue = self._queue
-        if not queue or queue[0][0] > clock_ms:
-            return []
-        due: list[tuple[int, int]] = []
-        while queue and queue[0][0] <= clock_ms:
-            lease_id = queue[0][1]
+        due: list[tuple[int, InstanceKey]] = []
+        while queue and queue[0][0] <= clock_ms and len(due) < most:
+            queued_ms, lease_id = queue[0]
             deadline_ms = self._deadlines_ms.get(lease_id)
-            if deadline_ms is not None and deadline_ms > clock_ms:
+            if deadline_ms is not None and deadline_ms > queued_ms:
                 heapreplace(queue, (deadline_ms, lease_id))
                 continue
             heappop(queue)
             if deadline_ms is not None:
-                due.append((deadline_ms, lease_id))
-        due.sort()
-        return [self._take(lease_id) for _, lease_id in due]
+                due.append((lease_id, self._grants[lease_id].key))
+        return due
+
+    def hold(self, lease_id: int, hold_ms: int) -> None:
+        """Keep a lease that came from ``take_due`` until so long after its deadline, unless it is renewed before."""
+        until_ms = min(self._deadlines_ms[lease_id] + hold_ms, DEADLINE_MS_MAX)
+        self.held.add(lease_id, self._grants[lease_id].key.service_id, until_ms)
+
+    def may_be_due(self, clock_ms: int) -> bool:
+        """False: no lease can end at this time."""
+        held_ms = self.held.next_ms
+        return (bool(self._queue) and self._queue[0][0] <= clock_ms) or (held_ms is not None and held_ms <= clock_ms)
 
     def copies(self) -> tuple[dict[int, Grant], dict[int, int]]:
         """Grants and deadlines by lease id, safe to read while this table changes."""
@@ -134,12 +158,9 @@ class LeaseTable:
         """How many times are queued, those of dropped leases included."""
         return len(self._queue)
 
-    def _take(self, lease_id: int) -> InstanceKey:
-        del self._deadlines_ms[lease_id]
-        return self._grants.pop(lease_id).key
-
     def _rebuild_queue(self) -> None:
-        self._queue = [(deadline_ms, lease_id) for lease_id, deadline_ms in self._deadlines_ms.items()]
+        held = self._held_until_ms
+        self._queue = [(time_ms, lease_id) for lease_id, time_ms in self._deadlines_ms.items() if lease_id not in held]
         heapify(self._queue)
 
 

@@ -50,6 +50,10 @@ class Announced(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_u
     revision: int
 
 
+class Configured(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True, tag=6):
+    revision: int
+
+
 RefusalReason = Literal["expired", "request-id-reused", "superseded"]
 
 
@@ -64,4 +68,4 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unk
     reason: RefusalReason
 
 
-Outcome = Registered | Renewed | Unregistered | Announced | Refused
+Outcome = Registered | Renewed | Unregistered | Announced | Configured | Refused

@@ -22,10 +22,23 @@ from typing import NamedTuple, assert_never
 import msgspec
 
 from artemis.changes import ChangeRing
-from artemis.commands import Announce, Command, Condition, Entry, Proposal, Register, Renew, RequestId, Unregister
+from artemis.commands import (
+    Announce,
+    Command,
+    Condition,
+    Configure,
+    Entry,
+    Proposal,
+    Register,
+    Renew,
+    RequestId,
+    Unregister,
+)
+from artemis.lease_stats import LeaseStats
 from artemis.leases import Grant, LeaseTable, LeaseTerm
 from artemis.model import Change, ChangeType, Compacted, Instance, InstanceKey, Member, Record, encode_instance, key_of
-from artemis.outcomes import Announced, Conflict, Outcome, Refused, Registered, Renewed, Unregistered
+from artemis.outcomes import Announced, Configured, Conflict, Outcome, Refused, Registered, Renewed, Unregistered
+from artemis.protection import Protection, ProtectionSettings, ProtectionState, ProtectionView
 from artemis.services import FrozenServices, ServiceIndex, ServiceView
 from artemis.sessions import Remembered, RequestWindow, Session
 
@@ -39,11 +52,15 @@ class StateLimits(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Encoded size of the changes kept; in memory they take about four times as much where nothing else holds them."""
     requests_max: int = 100_000
     request_window_ms: int = 600_000
+    evictions_max: int = 5_000
+    """Leases that end or are held in one entry; the next entries go on with the rest. Each takes some 5 µs."""
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
             if getattr(self, field) < 0:
                 raise ValueError(f"{field}: must not be negative")
+        if self.evictions_max == 0:
+            raise ValueError("evictions_max: must not be 0, else no lease ends")
 
 
 class FrozenState(NamedTuple):
@@ -58,6 +75,8 @@ class FrozenState(NamedTuple):
     services: FrozenServices
     grants: dict[int, Grant]
     deadlines_ms: dict[int, int]
+    held_until_ms: dict[int, int]
+    protection: ProtectionState
     changes_oldest: int
     changes: tuple[Change, ...]
     sessions: dict[str, Session]
@@ -74,11 +93,13 @@ class Registry:
         "_limits",
         "_members",
         "_next_lease_id",
+        "_protection",
         "_requests",
         "_ring",
         "_sessions",
         "applied_index",
         "clock_ms",
+        "lease_stats",
         "revision",
     )
 
@@ -92,6 +113,9 @@ class Registry:
         self._next_lease_id = 1
         self._index = ServiceIndex()
         self._leases = LeaseTable()
+        self._protection = Protection(self)
+        self.lease_stats = LeaseStats()
+        """Of this node, not of the state. Whoever puts one registry in the place of another hands it on."""
         self._ring = ChangeRing(self._limits.changes_max, self._limits.change_bytes_max)
         self._sessions: dict[str, Session] = {}
         self._members: dict[str, Member] = {}
@@ -157,6 +181,37 @@ class Registry:
         return self._leases.deadline_ms(lease_id)
 
     @property
+    def protecting(self) -> bool:
+        """The registry or a service is protected against mass eviction now."""
+        return self._protection.active
+
+    @property
+    def protection(self) -> ProtectionView:
+        """What is protected now, and how many leases are held. Costs by protected services."""
+        return self._protection.view()
+
+    @property
+    def protection_settings(self) -> ProtectionSettings:
+        return self._protection.settings
+
+    @property
+    def leases_may_be_due(self) -> bool:
+        """False: an entry that does not move the clock would end no lease. True after an entry that had to stop at
+        ``StateLimits.evictions_max``."""
+        return self._leases.may_be_due(self.clock_ms)
+
+    def leases(self, service_id: str | None) -> int:
+        """Number of leases of this service, or of all."""
+        if service_id is None:
+            return len(self._leases)
+        service = self._index.service(service_id)
+        return 0 if service is None else len(service)
+
+    def held(self, service_id: str | None) -> int:
+        """Number of leases of this service, or of all, whose deadline has passed and that protection holds."""
+        return len(self._leases.held) if service_id is None else self._leases.held.of_service(service_id)
+
+    @property
     def changes_oldest(self) -> int:
         """The smallest revision from which changes can still be listed completely."""
         return self._ring.oldest
@@ -191,9 +246,40 @@ class Registry:
             self.clock_ms = entry.clock_ms
             self._requests.forget_before(self.clock_ms)
         outcomes = [self._apply_proposal(proposal) for proposal in entry.proposals]
-        for key in self._leases.take_due(self.clock_ms):
-            self._remove(key)
+        if self._protection.active or self._leases.may_be_due(self.clock_ms):
+            self._end_leases()
         return outcomes
+
+    def _end_leases(self) -> None:
+        """First what protection held long enough or holds no more, then what is due now: to be held, or to end."""
+        leases, protection, clock_ms = self._leases, self._protection, self.clock_ms
+        for service_id in protection.leave(clock_ms, leases.held.services):
+            leases.held.let_go(service_id, clock_ms)
+        most = self._limits.evictions_max
+        overdue = leases.held.due(clock_ms, most)
+        due = leases.take_due(clock_ms, most - len(overdue))
+        if due:
+            of_services: dict[str, int] = {}
+            for _, key in due:
+                of_services[key.service_id] = of_services.get(key.service_id, 0) + 1
+            protection.judge(of_services, clock_ms)
+            ending = [lease_id for lease_id, key in due if not protection.protects(key.service_id)]
+            # First those that stay: while one is neither queued nor held, the queue must not be rebuilt.
+            for lease_id, key in due:
+                if protection.protects(key.service_id):
+                    leases.hold(lease_id, protection.settings.hold_ms)
+                    of_services.pop(key.service_id, None)
+            protection.on_ended(of_services, clock_ms)
+            self.lease_stats.held += len(due) - len(ending)
+            overdue += ending
+        for lease_id in overdue:
+            self._evict(lease_id)
+
+    def _evict(self, lease_id: int) -> None:
+        deadline_ms = self._leases.deadline_ms(lease_id)
+        assert deadline_ms is not None
+        self.lease_stats.on_evicted(self.clock_ms - deadline_ms)
+        self._remove(self._leases.drop(lease_id))
 
     def _apply_proposal(self, proposal: Proposal) -> Outcome | None:
         session = self._sessions.get(proposal.origin)
@@ -229,8 +315,16 @@ class Registry:
             case Announce():
                 self._members[command.member.node_id] = command.member
                 return Announced(self.revision)
+            case Configure():
+                return self._configure(command.protection)
             case _ as never:
                 assert_never(never)
+
+    def _configure(self, settings: ProtectionSettings) -> Configured:
+        if self._protection.configure(settings):
+            for service_id in list(self._leases.held.services):
+                self._leases.held.let_go(service_id, self.clock_ms)
+        return Configured(self.revision)
 
     def _register(self, command: Register) -> Registered:
         lease_ids: list[int] = []
@@ -256,6 +350,7 @@ class Registry:
             self._index.put(key, Record(instance, lease_id, revision), encoded, replaced)
             lease_ids.append(lease_id)
             created.append(replaced is None)
+        self.lease_stats.registrations += len(created) - len(refused)
         return Registered(self.revision, tuple(lease_ids), tuple(created), tuple(refused))
 
     def _renew(self, command: Renew) -> Renewed:
@@ -275,6 +370,8 @@ class Registry:
                 missing_keys.append(position)
             else:
                 renew(record.lease_id, clock_ms)
+        asked = len(command.lease_ids) + len(command.keys)
+        self.lease_stats.renewals += asked - len(missing_leases) - len(missing_keys) - len(refused)
         return Renewed(self.revision, tuple(missing_leases), tuple(missing_keys), tuple(refused))
 
     def _unregister(self, command: Unregister) -> Unregistered:
@@ -319,6 +416,8 @@ class Registry:
             services=self._index.freeze(),
             grants=grants,
             deadlines_ms=deadlines_ms,
+            held_until_ms=self._leases.held.copy(),
+            protection=self._protection.state(),
             changes_oldest=self._ring.oldest,
             changes=self._ring.copy(),
             sessions=self._sessions.copy(),
@@ -340,7 +439,8 @@ class Registry:
         registry._next_lease_id = state.next_lease_id
         keys = {lease_id: grant.key for lease_id, grant in state.grants.items()}
         registry._index = ServiceIndex.thaw(state.services, keys)
-        registry._leases = LeaseTable(state.grants, state.deadlines_ms)
+        registry._leases = LeaseTable(state.grants, state.deadlines_ms, state.held_until_ms)
+        registry._protection = Protection(registry, state.protection)
         registry._ring = ChangeRing(limits.changes_max, limits.change_bytes_max, state.changes_oldest, state.changes)
         registry._sessions = state.sessions
         registry._members = state.members

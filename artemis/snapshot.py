@@ -22,11 +22,12 @@ from artemis.errors import DataDamaged
 from artemis.leases import Grant
 from artemis.model import Change, Instance, Member, Record, canonical, key_of
 from artemis.outcomes import Outcome
+from artemis.protection import ProtectionState
 from artemis.registry import FrozenState, Registry, StateLimits
 from artemis.services import FrozenServices
 from artemis.sessions import Remembered, Session
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 MAGIC = b"artemis" + bytes((SNAPSHOT_FORMAT,))
 CHUNK_BYTES = 64 * 1024
 """A chunk is handed on when it has reached this size: larger only by the last row in it."""
@@ -50,6 +51,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     request_count: int
     sessions: dict[str, Session]
     members: list[Member]
+    protection: ProtectionState
 
 
 class ServiceRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -64,6 +66,7 @@ class RecordRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     revision: int
     ttl_ms: int
     deadline_ms: int
+    held_until_ms: int | None
 
 
 class RequestRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -134,13 +137,15 @@ def _rows(frozen: FrozenState) -> Iterator[msgspec.Struct]:
         # By name: two nodes may have heard of origins in the same order, but nothing needs to depend on it.
         sessions=dict(sorted(frozen.sessions.items())),
         members=list(frozen.members.values()),
+        protection=frozen.protection,
     )
     for service_id, revision, records in frozen.services.each():
         yield ServiceRow(service_id, revision, len(records))
         for record in records:
             lease_id = record.lease_id
             ttl_ms = frozen.grants[lease_id].ttl_ms
-            yield RecordRow(record.instance, lease_id, record.revision, ttl_ms, frozen.deadlines_ms[lease_id])
+            deadline_ms, held_until_ms = frozen.deadlines_ms[lease_id], frozen.held_until_ms.get(lease_id)
+            yield RecordRow(record.instance, lease_id, record.revision, ttl_ms, deadline_ms, held_until_ms)
     yield from frozen.changes
     for request_id, remembered in frozen.requests.items():
         yield RequestRow(request_id, remembered.fingerprint, remembered.clock_ms, remembered.outcome)
@@ -172,9 +177,10 @@ def _read(rows: _RowReader) -> Registry:
     head = rows.next(_head_decoder)
     grants: dict[int, Grant] = {}
     deadlines_ms: dict[int, int] = {}
+    held_until_ms: dict[int, int] = {}
     services = FrozenServices([], [], [], [])
     for _ in range(head.service_count):
-        _read_service(rows, services, grants, deadlines_ms)
+        _read_service(rows, services, grants, deadlines_ms, held_until_ms)
     changes = tuple(rows.next(_change_decoder) for _ in range(head.change_count))
     requests: dict[str, Remembered] = {}
     for _ in range(head.request_count):
@@ -195,6 +201,8 @@ def _read(rows: _RowReader) -> Registry:
         services=services,
         grants=grants,
         deadlines_ms=deadlines_ms,
+        held_until_ms=held_until_ms,
+        protection=head.protection,
         changes_oldest=head.changes_oldest,
         changes=changes,
         sessions=head.sessions,
@@ -207,7 +215,11 @@ def _read(rows: _RowReader) -> Registry:
 
 
 def _read_service(
-    rows: _RowReader, services: FrozenServices, grants: dict[int, Grant], deadlines_ms: dict[int, int]
+    rows: _RowReader,
+    services: FrozenServices,
+    grants: dict[int, Grant],
+    deadlines_ms: dict[int, int],
+    held_until_ms: dict[int, int],
 ) -> None:
     service = rows.next(_service_decoder)
     service_key = canonical(service.service_id)
@@ -222,6 +234,8 @@ def _read_service(
         services.records.append(Record(row.instance, row.lease_id, row.revision))
         grants[row.lease_id] = Grant(key, row.ttl_ms)
         deadlines_ms[row.lease_id] = row.deadline_ms
+        if row.held_until_ms is not None:
+            held_until_ms[row.lease_id] = row.held_until_ms
 
 
 def _check_consistency(head: Head, registry: Registry) -> None:

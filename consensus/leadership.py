@@ -79,7 +79,7 @@ class Leadership:
         appended = False
         while host.core.leader_ready:
             index = host.journal.last_index + 1
-            entry = self.next_entry(host.now(), index, host.registry.lease_count)
+            entry = self.next_entry(host.now(), index, host.registry)
             if entry is None:
                 break
             host.core.append(entry)
@@ -94,14 +94,17 @@ class Leadership:
         if host.now() >= resigned.deadline:
             self.stay()
 
-    def next_entry(self, now: float, index: int, lease_count: int) -> bytes | None:
-        """The entry to append at ``index`` now: waiting proposals, or a due step of the lease clock, or none."""
+    def next_entry(self, now: float, index: int, registry: Registry) -> bytes | None:
+        """The entry to append at ``index`` now: waiting proposals, a due step of the lease clock, the rest of leases
+        that were too many for the last entry, or none."""
         clock = self._clock
         if clock is None or self.resigned is not None or self.orderer.in_flight >= self._in_flight_max:
             return None
-        step_due = lease_count > 0 and clock.due_ms(now) >= self._lease_step_ms
-        if not len(self.orderer) and not step_due:
-            return None
+        if not len(self.orderer):
+            step_due = registry.lease_count > 0 and clock.due_ms(now) >= self._lease_step_ms
+            rest_due = self.orderer.in_flight == 0 and registry.leases_may_be_due
+            if not step_due and not rest_due:
+                return None
         self.orderer.on_appended(index)
         return self.orderer.next_entry(clock.stamp(now, index))
 

@@ -410,8 +410,8 @@ def evict_before_the_renewals_of_an_entry(patch: pytest.MonkeyPatch) -> None:
     guarded = Registry.apply
 
     def eager(self: Registry, index: int, entry: Entry) -> Any:
-        for key in self._leases.take_due(max(self.clock_ms, entry.clock_ms)):
-            self._remove(key)
+        self.clock_ms = max(self.clock_ms, entry.clock_ms)
+        self._end_leases()
         return guarded(self, index, entry)
 
     patch.setattr(Registry, "apply", eager)

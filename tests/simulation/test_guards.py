@@ -121,7 +121,7 @@ def forget_request_ids(patch: pytest.MonkeyPatch) -> None:
 
 def shorten_leases_at_each_failover(patch: pytest.MonkeyPatch) -> None:
     honest = LeaseClock.__init__
-    patch.setattr(LeaseClock, "__init__", lambda self, clock_ms, now: honest(self, clock_ms + 900, now))
+    patch.setattr(LeaseClock, "__init__", lambda self, clock_ms, at, now: honest(self, clock_ms + 900, at, now))
 
 
 def call_unknown_writes_failed(patch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from artemis.leases import LeaseTable
-from artemis.model import InstanceKey
 from artemis.sessions import RequestWindow
 from tests.simulation import history as histories
 from tests.simulation.history import History, Operation
@@ -32,7 +31,7 @@ def test_a_run_under_faults_is_linearizable_and_certified(seed: int) -> None:
     run = Run(seed, swarm(World(seed).stream("swarm")))
     run.run(SECONDS)
     assert run.history.ok("add") > 10
-    assert run.history.ok("read") > 10
+    assert run.history.ok("read") > 5
     assert contradictions(run.history) == []
     assert uncertified(run.history, run.cluster.watch) == []
 
@@ -76,10 +75,7 @@ def test_a_registry_that_executes_a_retry_again_is_not_certified(monkeypatch: py
 
 
 def test_a_registry_that_ends_no_lease_is_not_certified(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing_is_due(table: LeaseTable, clock_ms: int) -> list[InstanceKey]:
-        return []
-
-    monkeypatch.setattr(LeaseTable, "take_due", nothing_is_due)
+    monkeypatch.setattr(LeaseTable, "may_be_due", lambda self, clock_ms: False)
     run = calm_run()
     assert any("wrong-answer" in line for line in uncertified(run.history, run.cluster.watch))
 

@@ -120,9 +120,9 @@ def test_a_step_pays_for_queued_times_that_came_up_and_not_for_all_leases() -> N
     counted = CountedDeadlines(deadlines_ms)
     table = LeaseTable(grants, counted)
     counted.reads = 0
-    assert len(table.take_due(1_000 + LEASE_STAMP_ERROR_MS + 4)) == 5
+    assert len(table.take_due(1_000 + LEASE_STAMP_ERROR_MS + 4, 1_000)) == 5
     assert counted.reads == 5
-    assert table.take_due(1_000 + LEASE_STAMP_ERROR_MS + 4) == []
+    assert table.take_due(1_000 + LEASE_STAMP_ERROR_MS + 4, 1_000) == []
     assert counted.reads == 5
 
 
@@ -132,9 +132,9 @@ def test_a_renewal_does_not_touch_the_queue() -> None:
     for clock_ms in range(500):
         assert table.renew(1, clock_ms)
     assert table.queue_length == 1
-    assert table.take_due(1_200) == []
+    assert table.take_due(1_200, 10) == []
     assert table.queue_length == 1
-    assert table.take_due(1_699) == [key("a")]
+    assert table.take_due(1_699, 10) == [(1, key("a"))]
     assert table.queue_length == 0
 
 
@@ -146,7 +146,7 @@ def test_registrations_without_end_do_not_grow_the_queue_without_end() -> None:
             table.drop(lease_id - 1)
     assert len(table) == 1
     assert table.queue_length < 2_000
-    assert table.take_due(2**62) == [key("a")]
+    assert table.take_due(2**62, 10) == [(19_999, key("a"))]
 
 
 class CountedDeadlines(dict[int, int]):

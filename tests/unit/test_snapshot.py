@@ -152,7 +152,7 @@ def test_every_prefix_and_every_addition_is_refused() -> None:
 def test_a_later_format_is_named() -> None:
     data = bytearray(frozen_bytes(Registry()))
     data[7] = 9
-    with pytest.raises(DataDamaged, match="format 9, this node reads 1"):
+    with pytest.raises(DataDamaged, match="format 9, this node reads 2"):
         snapshot.decode(resealed(bytes(data)))
 
 
