@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from artemis.model import Instance, Record
+from artemis.model import Record
 from artemis.services import ServiceView
 
-Encode = Callable[[str, Iterable[Instance]], bytes]
-"""(service id, instances) -> fragment. Its identity names the form: keep one function object per form."""
+Encode = Callable[[str, Iterable[Record]], bytes]
+"""(service id, records) -> fragment. Its identity names the form: keep one function object per form."""
 
 ENTRY_OVERHEAD_BYTES = 300
 """What an entry costs beside its bytes: key, tuple and its share of the table."""
@@ -65,7 +65,7 @@ class EncodedServices:
 
     def _make(self, key: tuple[Encode, str], revision: int, records: tuple[Record, ...]) -> bytes:
         encode, service_id = key
-        fragment = encode(service_id, [record.instance for record in records])
+        fragment = encode(service_id, records)
         size = len(fragment) + ENTRY_OVERHEAD_BYTES
         replaced = self._entries.pop(key, None)
         if replaced is not None:

@@ -35,7 +35,7 @@ from artemis.api.config_kinds import (
     integer,
 )
 from artemis.api.rate_limits import DEFAULT_LIMITS, WINDOW_S
-from artemis.api.settings import CONSISTENCIES, HttpSettings
+from artemis.api.settings import CONSISTENCIES, WITHOUT_QUORUM, HttpSettings
 
 T = TypeVar("T")
 
@@ -127,8 +127,14 @@ class Config:
         "Under /api/… answer in snake_case when the request gives no hint; false: camelCase.",
         default=True,
     )
-    read_consistency_default: str = _setting(
-        choice(*CONSISTENCIES), HTTP, "Of reads that ask for none.", default="linearizable"
+    reads_default: str = _setting(
+        choice(*CONSISTENCIES), HTTP, "Consistency of reads that ask for none.", default=HTTP_DEFAULTS.reads_default
+    )
+    reads_without_quorum: str = _setting(
+        choice(*WITHOUT_QUORUM),
+        HTTP,
+        "When no majority confirms a read that asked for no consistency: refuse it, or answer it as stale.",
+        default=HTTP_DEFAULTS.reads_without_quorum,
     )
     rate_limiting: bool = _setting(BOOLEAN, HTTP, "Refuse requests beyond rate_limits.", default=True)
     rate_limits: Mapping[str, int] = _setting(
@@ -161,12 +167,6 @@ class Config:
         "Open WebSockets, which count as connections as well; at this number further ones get 503.",
         derived="four fifths of connections_max",
     )
-    change_cache_bytes_max: int = _setting(
-        integer(1, 1 << 40),
-        HTTP,
-        "Encoded changes kept in memory for those that watch.",
-        default=HTTP_DEFAULTS.change_cache_bytes_max,
-    )
     watch_wait_ms_max: int = _setting(
         integer(1, DAY_MS),
         HTTP,
@@ -178,6 +178,12 @@ class Config:
         HTTP,
         "A watch over a WebSocket is told this often, up to a quarter more or less, how far it is.",
         default=HTTP_DEFAULTS.watch_bookmark_ms,
+    )
+    change_cache_bytes_max: int = _setting(
+        integer(1, 1 << 40),
+        HTTP,
+        "Encoded changes kept in memory for those that watch.",
+        default=HTTP_DEFAULTS.change_cache_bytes_max,
     )
     keep_alive_s: int = _setting(
         integer(1, 86_400), HTTP, "Seconds after which an idle client connection is closed.", default=90

@@ -10,7 +10,7 @@ from typing import cast
 from artemis.api.config import Config, ConfigError, Given, quote, settings
 from artemis.api.config_kinds import Address
 from artemis.api.push.settings import PushSettings
-from artemis.api.settings import Consistency, HttpSettings
+from artemis.api.settings import Consistency, HttpSettings, WithoutQuorum
 from artemis.errors import InvalidInput
 
 SECRET_BYTES_MIN = 16
@@ -108,7 +108,8 @@ def http_settings(config: Config) -> HttpSettings:
         snake_default=config.snake_default,
         rate_limiting=config.rate_limiting,
         rate_limits=config.rate_limits,
-        read_consistency_default=cast(Consistency, config.read_consistency_default),
+        reads_default=cast(Consistency, config.reads_default),
+        reads_without_quorum=cast(WithoutQuorum, config.reads_without_quorum),
     )
 
 

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def _from_file(path: Path) -> dict[str, Given]:
         raise ConfigError(f"config {path}: is not TOML: {quote(str(exc))}") from exc
     table = {setting.key: setting for setting in settings()}
     given: dict[str, Given] = {}
-    for key, value in document.items():
+    for key, value in _flat(document, table):
         setting = table.get(key)
         shown = quote(json.dumps(value, ensure_ascii=False, default=str))  # text keeps its quotes: "5" is not 5
         if setting is None:
@@ -108,6 +108,16 @@ def _from_file(path: Path) -> dict[str, Given]:
         except ValueError as exc:
             raise ConfigError(f"{path}: {key} = {shown}: {exc}") from exc
     return given
+
+
+def _flat(document: Mapping[str, Any], table: Mapping[str, Setting]) -> Iterator[tuple[str, Any]]:
+    """``reads.default`` is the setting ``reads_default``; a table that is a setting's value stays one."""
+    for key, value in document.items():
+        inner = value if key not in table and isinstance(value, dict) else {}
+        if inner and all(f"{key}_{name}" in table for name in inner):
+            yield from ((f"{key}_{name}", item) for name, item in inner.items())
+        else:
+            yield key, value
 
 
 def _similar(name: str, known: list[str]) -> str:

@@ -13,6 +13,7 @@ from artemis.api.faults import bad_request
 from artemis.api.options import ReadOptions
 from artemis.api.requests import Request
 from artemis.api.serving import Serving, is_blank
+from artemis.api.settings import Consistency
 from artemis.consensus.status import NodeStatus
 from artemis.errors import Unavailable
 from artemis.model import Compacted, canonical
@@ -39,22 +40,23 @@ class DiscoveryRoutes:
         if not body.service_ids:
             return self._failed("lookup", dialect, "bad-request", NO_CONFIGS)
         try:
-            status = await self._serving.current(options)
+            status, level = await self._serving.given(options)
         except Unavailable as exc:
             return self._unavailable("lookup", dialect, exc)
         misplaced = self._serving.misplaced(body.region_id, body.zone_id)
         if misplaced is not None:
             return self._failed("lookup", dialect, "no-permission", misplaced)
         registry = self._node.registry
+        encode = dialect.revised_service if options.instance_revisions else dialect.service
         fragments: list[bytes] = []
         for service_id in body.service_ids:
             if service_id is None or is_blank(service_id):
                 continue
             service = registry.service(service_id)
             fragments.append(
-                dialect.unknown_service(service_id) if service is None else self._services.one(dialect.service, service)
+                dialect.unknown_service(service_id) if service is None else self._services.one(encode, service)
             )
-        return Answer(dialect.looked_up(fragments), "success", status, registry.revision, options.consistency)
+        return Answer(dialect.looked_up(fragments), "success", status, registry.revision, level)
 
     async def service(self, request: Request) -> Answer:
         options = self._serving.options.read(request)
@@ -74,7 +76,7 @@ class DiscoveryRoutes:
         if service_id is None or is_blank(service_id):
             return self._failed("service", dialect, "bad-request", NO_CONFIG)
         try:
-            status = await self._serving.current(options)
+            status, level = await self._serving.given(options)
         except Unavailable as exc:
             return self._unavailable("service", dialect, exc)
         misplaced = self._serving.misplaced(body.region_id, body.zone_id)
@@ -84,13 +86,14 @@ class DiscoveryRoutes:
         service = registry.service(service_id)
         outcome: Code = "success"
         if service is not None:
-            answer = dialect.found(self._services.one(dialect.service, service))
+            encode = dialect.revised_service if options.instance_revisions else dialect.service
+            answer = dialect.found(self._services.one(encode, service))
         elif dialect.unknown_service_is_fault:
             outcome = "bad-request"
             answer = dialect.failed("service", outcome, f"Service not found: {canonical(service_id)}")
         else:
             answer = dialect.found(dialect.unknown_service(service_id))
-        return Answer(answer, outcome, status, registry.revision, options.consistency)
+        return Answer(answer, outcome, status, registry.revision, level)
 
     async def services(self, request: Request) -> Answer:
         options = self._serving.options.read(request)
@@ -105,13 +108,14 @@ class DiscoveryRoutes:
         """Every service of one revision. Region and zone of the request are ignored, as the contract has it."""
         dialect = self._serving.dialect(body.naming, request)
         try:
-            status = await self._serving.current(options)
+            status, level = await self._serving.given(options)
         except Unavailable as exc:
             return self._unavailable("services", dialect, exc)
         registry = self._node.registry
         revision = registry.revision
-        fragments = await self._services.many(dialect.listed_service, registry.services())
-        return Answer(dialect.listed(fragments, revision), "success", status, revision, options.consistency)
+        encode = dialect.revised_listed_service if options.instance_revisions else dialect.listed_service
+        fragments = await self._services.many(encode, registry.services())
+        return Answer(dialect.listed(fragments, revision), "success", status, revision, level)
 
     async def delta(self, request: Request) -> Answer:
         """What changed after ``version``, in order; ``version`` of the answer is where to go on."""
@@ -122,13 +126,13 @@ class DiscoveryRoutes:
             # The version names a state the caller has seen, so the answer must not be older.
             options = options._replace(min_revision=body.version)
         try:
-            status = await self._serving.current(options)
+            status, level = await self._serving.given(options)
         except Unavailable as exc:
             return self._unavailable("delta", dialect, exc)
         registry = self._node.registry
         revision = registry.revision
         if body.version > revision:
-            return self._beyond(dialect, status, options, body.version, revision)
+            return self._beyond(dialect, status, level, body.version, revision)
         changes = registry.changes_since(max(body.version, 0))
         if isinstance(changes, Compacted) or body.version <= 0:
             oldest = changes.oldest if isinstance(changes, Compacted) else 0
@@ -137,22 +141,20 @@ class DiscoveryRoutes:
                 "data-not-found",
                 status,
                 revision,
-                options.consistency,
+                level,
                 [(b"x-artemis-compacted", b"%d" % oldest)],
             )
         answer = dialect.changed(changes, revision, self._serving.epoch_offset_ms())
-        return Answer(answer, "success", status, revision, options.consistency)
+        return Answer(answer, "success", status, revision, level)
 
-    def _beyond(
-        self, dialect: Dialect, status: NodeStatus, options: ReadOptions, version: int, revision: int
-    ) -> Answer:
-        if options.consistency == "stale":
+    def _beyond(self, dialect: Dialect, status: NodeStatus, level: Consistency, version: int, revision: int) -> Answer:
+        if level == "stale":
             reason = Unavailable(f"this node has applied revision {revision}, not yet {version}", definite=True)
             return self._unavailable("delta", dialect, reason)
         spelled = "version: " if dialect.strict else "request.version: "
         message = f"{spelled}at most the cluster's revision {revision} is allowed, not {version}"
         body = dialect.failed("delta", "bad-request", message)
-        return Answer(body, "bad-request", status, revision, options.consistency)
+        return Answer(body, "bad-request", status, revision, level)
 
     def _unavailable(self, kind: Kind, dialect: Dialect, exc: Unavailable) -> Answer:
         return self._failed(kind, dialect, "service-unavailable", self._serving.unavailable("discovery", exc))

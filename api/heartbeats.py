@@ -7,18 +7,22 @@ failed, and how a refusal is worded.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-from artemis.api.dialects import Code, Dialect, FailedInstance
+import msgspec
+
+from artemis.api.conditions import conditions_of, refusal_text
+from artemis.api.dialects import Code, Dialect, FailedInstance, FailedKey
 from artemis.api.dialects.bodies import WriteBody
 from artemis.api.dialects.shapes import SentInstance, SentKey
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.registrations import key_of_sent, port_rule_broken, rule_broken, url_rule_broken
 from artemis.api.serving import Serving
-from artemis.commands import Command, Renew, RequestId
+from artemis.commands import Command, Condition, Renew, RequestId
 from artemis.errors import ArtemisError, RequestIdReused, Unavailable
 from artemis.model import InstanceKey
-from artemis.outcomes import Refused, Registered, Renewed, Unregistered
+from artemis.outcomes import Conflict, Refused, Registered, Renewed, Unregistered
 
 RE_REGISTER = "Instance is not exising! Need re-register."
 """The earlier servers' text, spelled as clients know it from their logs."""
@@ -41,13 +45,18 @@ class Failures:
 
     def __init__(self) -> None:
         self.instances: list[FailedInstance] = []
-        self.keys: list[SentKey] = []
+        self.keys: list[FailedKey] = []
 
-    def add(self, sent: SentInstance | SentKey, code: Code, message: str) -> None:
+    def add(self, sent: SentInstance | SentKey, code: Code, message: str, conflict: Conflict | None = None) -> None:
         if isinstance(sent, SentKey):
-            self.keys.append(sent)
+            self.keys.append(FailedKey(sent, code, message, conflict))
         else:
-            self.instances.append(FailedInstance(sent, code, message))
+            self.instances.append(FailedInstance(sent, code, message, conflict))
+
+    def add_refused(self, sent: Sequence[SentInstance | SentKey], refused: Iterable[Conflict]) -> None:
+        """Those of ``sent`` whose conditions did not hold."""
+        for conflict in refused:
+            self.add(sent[conflict.position], "condition-failed", refusal_text(conflict), conflict)
 
     def any(self) -> bool:
         return bool(self.instances or self.keys)
@@ -106,19 +115,28 @@ class Heartbeats:
         self._node = serving.node
         self._places = places
 
-    async def beat(self, body: WriteBody, dialect: Dialect, timeout_ms: int) -> Beat:
-        """Renew what ``body`` names, which is at least one instance or null. Raises ``ArtemisError``."""
+    async def beat(
+        self, body: WriteBody, dialect: Dialect, timeout_ms: int, expected_revision: int | None = None
+    ) -> Beat:
+        """Renew what ``body`` names, which is at least one instance or null. Raises ``ArtemisError``, and ``HttpFault``
+        if ``expected_revision`` (``If-Match``) does not fit."""
         targets, failures = self._places.targets(body, dialect)
+        conditions = conditions_of(targets.sent, count_named(body), expected_revision)
         if not targets.keys:
             require_leader(self._node)
             return Beat(failures, self._node.registry.revision, 0, ordered=False)
-        missing, revision = await self._renew(targets.keys, timeout_ms)
+        missing, refused, revision = await self._renew(targets.keys, conditions, timeout_ms)
         for position in missing:
             failures.add(targets.sent[position], "data-not-found", RE_REGISTER)
-        return Beat(failures, revision, len(targets.keys) - len(missing), ordered=True)
+        failures.add_refused(targets.sent, refused)
+        renewed = len(targets.keys) - len(missing) - len(refused)
+        return Beat(failures, revision, renewed, ordered=True)
 
-    async def _renew(self, keys: list[InstanceKey], timeout_ms: int) -> tuple[list[int], int]:
-        """Positions in ``keys`` of the instances that do not exist, ascending, and the revision that says so.
+    async def _renew(
+        self, keys: list[InstanceKey], conditions: Sequence[Condition], timeout_ms: int
+    ) -> tuple[list[int], list[Conflict], int]:
+        """Positions in ``keys`` of the instances that do not exist, ascending, those whose condition did not hold, and
+        the revision that says so.
 
         A request id is not passed on. Renewing again is harmless, while a remembered answer is not: it would
         acknowledge a renewal that did not restart the lease.
@@ -129,16 +147,26 @@ class Heartbeats:
         lease_ids: list[int] = []
         leased: list[int] = []
         unleased: list[int] = []
+        conditional = {condition.position: condition for condition in conditions}
         for position, key in enumerate(keys):
             record = find(key)
-            if record is None:
+            # Under a condition by key: only the log knows whether it holds.
+            if record is None or position in conditional:
                 unleased.append(position)
             else:
                 lease_ids.append(record.lease_id)
                 leased.append(position)
-        command = Renew(tuple(lease_ids), tuple([keys[position] for position in unleased]))
+        on_keys = [
+            msgspec.structs.replace(conditional[position], position=index)
+            for index, position in enumerate(unleased)
+            if position in conditional
+        ]
+        command = Renew(tuple(lease_ids), tuple([keys[position] for position in unleased]), tuple(on_keys))
         outcome = await propose(self._node, command, Renewed, None, timeout_ms)
         missing = [unleased[index] for index in outcome.missing_keys]
+        refused = [
+            msgspec.structs.replace(conflict, position=unleased[conflict.position]) for conflict in outcome.refused
+        ]
         if outcome.missing_leases:
             # This node was behind: register on n1, register again on n2, heartbeat on n1 finds the first lease id
             # here and the second one in the log. The key says whether the instance still exists.
@@ -152,7 +180,12 @@ class Heartbeats:
                 raise Unavailable(exc.message, definite=False) from exc
             missing += [again[index] for index in outcome.missing_keys]
             missing.sort()
-        return missing, outcome.revision
+        return missing, refused, outcome.revision
+
+
+def count_named(body: WriteBody) -> int:
+    """How many instances a request names, those included that are not proposed."""
+    return sum(sent is not None for sent in body.instances or ()) + len(body.keys or ())
 
 
 async def propose(
@@ -181,6 +214,8 @@ def require_leader(node: ReplicatedRegistry) -> None:
 
 def refusal(serving: Serving, exc: ArtemisError) -> tuple[Code, str]:
     """The code and message of a write that was refused as a whole."""
+    if isinstance(exc, RequestIdReused):
+        return "request-id-reused", exc.message
     if not isinstance(exc, Unavailable):
         return "bad-request", exc.message
     message = serving.unavailable("registry", exc)

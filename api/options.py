@@ -1,17 +1,22 @@
 """What a caller may ask of an answer: how current it is, how long it may take, which write it is a retry of.
 
 Each is a header ``x-artemis-…``, or a query parameter of the same meaning (``consistency``, ``min-revision``,
-``max-stale-ms``, ``timeout-ms``, ``request-id``; any case, with ``-``, ``_`` or nothing between the words). The header
-wins. A value outside what is allowed is HTTP 400 that names it: an option misread in silence is a broken promise.
+``max-stale-ms``, ``timeout-ms``, ``request-id``, ``instance-revisions``; any case, with ``-``, ``_`` or nothing between
+the words). The header wins. ``If-Match`` and ``If-None-Match`` are headers only (``conditions``). A value outside
+what is allowed is HTTP 400 that names it: an option misread in silence is a broken promise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from artemis.api.faults import bad_request, shown
 from artemis.api.requests import (
     CONSISTENCY,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    INSTANCE_REVISIONS,
     MAX_STALE_MS,
     MIN_REVISION,
     REQUEST_ID,
@@ -29,7 +34,9 @@ _QUERY_NAMES = {
     "maxstalems": MAX_STALE_MS,
     "timeoutms": TIMEOUT_MS,
     "requestid": REQUEST_ID,
+    "instancerevisions": INSTANCE_REVISIONS,
 }
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class ReadOptions(NamedTuple):
@@ -39,11 +46,17 @@ class ReadOptions(NamedTuple):
     max_stale_ms: int | None
     """For ``stale``: refuse when the state may be older."""
     timeout_ms: int
+    may_fall_back: bool = False
+    """Linearizable because nothing else was asked, where the settings prefer a stale answer to none."""
+    instance_revisions: bool = False
+    """Show the revision and lease epoch of each instance."""
 
 
 class WriteOptions(NamedTuple):
     request_id: str | None
     timeout_ms: int
+    expected_revision: int | None = None
+    """Of the one instance that the request names (``If-Match``); 0: it must not exist (``If-None-Match: *``)."""
 
 
 class OptionReader:
@@ -55,13 +68,14 @@ class OptionReader:
         self._by_level: dict[bytes, ReadOptions] = {
             level.encode(): ReadOptions(level, 0, None, settings.request_timeout_ms) for level in CONSISTENCIES
         }
-        self._read_default = self._by_level[settings.read_consistency_default.encode()]
+        falls_back = settings.reads_default == "linearizable" and settings.reads_without_quorum == "stale"
+        self._read_default = self._by_level[settings.reads_default.encode()]._replace(may_fall_back=falls_back)
         self._write_default = WriteOptions(None, settings.request_timeout_ms)
 
     def read(self, request: Request) -> ReadOptions:
         headers = request.headers
         if not request.scope["query_string"] and not (
-            MIN_REVISION in headers or MAX_STALE_MS in headers or TIMEOUT_MS in headers
+            MIN_REVISION in headers or MAX_STALE_MS in headers or TIMEOUT_MS in headers or INSTANCE_REVISIONS in headers
         ):
             level = headers.get(CONSISTENCY)
             if level is None:
@@ -76,14 +90,18 @@ class OptionReader:
             _integer(given, MIN_REVISION, 0, INT64_MAX) or 0,
             max_stale_ms,
             self._timeout(given),
+            self._read_default.may_fall_back and CONSISTENCY not in given,
+            _boolean(given, INSTANCE_REVISIONS),
         )
 
     def write(self, request: Request) -> WriteOptions:
         headers = request.headers
-        if not request.scope["query_string"] and not (REQUEST_ID in headers or TIMEOUT_MS in headers):
+        if not request.scope["query_string"] and not (
+            REQUEST_ID in headers or TIMEOUT_MS in headers or IF_MATCH in headers or IF_NONE_MATCH in headers
+        ):
             return self._write_default
         given = _given(request)
-        return WriteOptions(_request_id(given), self._timeout(given))
+        return WriteOptions(_request_id(given), self._timeout(given), _expected_revision(headers))
 
     def _consistency(self, given: dict[bytes, str]) -> Consistency:
         value = given.get(CONSISTENCY)
@@ -123,6 +141,32 @@ def _integer(given: dict[bytes, str], name: bytes, least: int, most: int) -> int
     if digits.isascii() and digits.isdigit() and len(digits) <= 19 and least <= (value := int(digits)) <= most:
         return value
     raise bad_request(f"{name.decode()}: an integer from {least} to {most} is allowed, not {shown(text)}")
+
+
+def _boolean(given: dict[bytes, str], name: bytes) -> bool:
+    text = given.get(name)
+    if text is None:
+        return False
+    value = _BOOLEANS.get(text.strip().lower())
+    if value is None:
+        raise bad_request(f"{name.decode()}: true or false is allowed, not {shown(text)}")
+    return value
+
+
+def _expected_revision(headers: Mapping[bytes, bytes]) -> int | None:
+    match, none_match = headers.get(IF_MATCH), headers.get(IF_NONE_MATCH)
+    if match is not None and none_match is not None:
+        raise bad_request("If-None-Match: not allowed beside If-Match")
+    if none_match is not None:
+        if none_match.strip() != b"*":
+            raise bad_request(f"If-None-Match: * is allowed, not {shown(none_match.decode('latin-1'))}")
+        return 0
+    if match is None:
+        return None
+    digits = match.strip().strip(b'"')
+    if digits.isdigit() and len(digits) <= 19 and 0 < (revision := int(digits)) <= INT64_MAX:
+        return revision
+    raise bad_request(f'If-Match: one revision above 0, as "17", is allowed, not {shown(match.decode("latin-1"))}')
 
 
 def _request_id(given: dict[bytes, str]) -> str | None:

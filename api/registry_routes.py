@@ -9,16 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from artemis.api.answers import NOT_APPLIED, UNKNOWN, Answer
+from artemis.api.conditions import conditions_of, record_headers
 from artemis.api.dialects import Code, Dialect, Kind
 from artemis.api.dialects.bodies import WriteBody, read_write
+from artemis.api.dialects.shapes import SentInstance
 from artemis.api.faults import Headers
-from artemis.api.heartbeats import Failures, Heartbeats, Places, propose, refusal, require_leader
+from artemis.api.heartbeats import (
+    Failures,
+    Heartbeats,
+    Places,
+    count_named,
+    propose,
+    refusal,
+    require_leader,
+)
 from artemis.api.registrations import LeaseTtl, name_write, to_instance
 from artemis.api.requests import Request
 from artemis.api.serving import Serving
 from artemis.commands import Register, Registration, Unregister
 from artemis.errors import ArtemisError
-from artemis.outcomes import Registered, Unregistered
+from artemis.outcomes import Conflict, Registered, Unregistered
 
 NOTHING_SAID: Headers = []
 """No ``x-artemis-outcome``: at least part of the write was done."""
@@ -43,6 +53,7 @@ class RegistryRoutes:
             return self._nothing_sent("register", dialect, body)
         failures = Failures()
         items: list[Registration] = []
+        accepted: list[SentInstance] = []
         for sent in body.instances:
             if sent is None:
                 continue
@@ -55,14 +66,21 @@ class RegistryRoutes:
                 failures.add(sent, "bad-request", ttl_ms)
             else:
                 items.append(Registration(to_instance(sent), ttl_ms))
+                accepted.append(sent)
+        conditions = conditions_of(accepted, count_named(body), options.expected_revision)
         try:
             if not items:
                 return self._none_acceptable("register", dialect, body, failures)
-            name = name_write(options.request_id, "register", body.instances, ())
-            outcome = await propose(self._node, Register(tuple(items)), Registered, name, options.timeout_ms)
+            name = name_write(options.request_id, "register", body.instances, (), options.expected_revision)
+            command = Register(tuple(items), conditions)
+            outcome = await propose(self._node, command, Registered, name, options.timeout_ms)
         except ArtemisError as exc:
             return self._refused("register", dialect, exc)
-        return self._written("register", dialect, body, failures, outcome.revision)
+        failures.add_refused(accepted, outcome.refused)
+        headers = self._said_of(outcome.refused, len(items))
+        if len(items) == 1:
+            headers = headers + record_headers(outcome.revision, outcome.lease_ids[0])
+        return self._written("register", dialect, body, failures, outcome.revision, headers)
 
     async def unregister(self, request: Request) -> Answer:
         options = self._serving.options.write(request)
@@ -71,15 +89,21 @@ class RegistryRoutes:
         if not body.instances and not body.keys:
             return self._nothing_sent("unregister", dialect, body)
         targets, failures = self._places.targets(body, dialect)
+        conditions = conditions_of(targets.sent, count_named(body), options.expected_revision)
         try:
             if not targets.keys:
                 return self._none_acceptable("unregister", dialect, body, failures)
-            name = name_write(options.request_id, "unregister", body.instances or (), body.keys or ())
-            outcome = await propose(self._node, Unregister(tuple(targets.keys)), Unregistered, name, options.timeout_ms)
+            name = name_write(
+                options.request_id, "unregister", body.instances or (), body.keys or (), options.expected_revision
+            )
+            command = Unregister(tuple(targets.keys), conditions)
+            outcome = await propose(self._node, command, Unregistered, name, options.timeout_ms)
         except ArtemisError as exc:
             return self._refused("unregister", dialect, exc)
-        # Also for instances that did not exist: it is the first call of every Java registration.
-        return self._written("unregister", dialect, body, failures, outcome.revision)
+        failures.add_refused(targets.sent, outcome.refused)
+        # Success also for instances that did not exist: it is the first call of every Java registration.
+        headers = self._said_of(outcome.refused, len(targets.keys))
+        return self._written("unregister", dialect, body, failures, outcome.revision, headers)
 
     async def heartbeat(self, request: Request) -> Answer:
         options = self._serving.options.write(request)
@@ -88,11 +112,19 @@ class RegistryRoutes:
         if not body.instances and not body.keys:
             return self._nothing_sent("heartbeat", dialect, body)
         try:
-            beat = await self._heartbeats.beat(body, dialect, options.timeout_ms)
+            beat = await self._heartbeats.beat(body, dialect, options.timeout_ms, options.expected_revision)
         except ArtemisError as exc:
             return self._refused("heartbeat", dialect, exc)
         outcome = NOTHING_SAID if beat.renewed or not beat.failures.any() else NOT_APPLIED
         return self._written("heartbeat", dialect, body, beat.failures, beat.revision, outcome, ordered=beat.ordered)
+
+    @staticmethod
+    def _said_of(refused: Sequence[Conflict], proposed: int) -> Headers:
+        """Of a write that was ordered, whether nothing was done; and of a lone refused instance, what it is."""
+        headers = NOT_APPLIED if len(refused) == proposed else NOTHING_SAID
+        if proposed == 1 and refused:
+            headers = headers + record_headers(refused[0].revision, refused[0].epoch)
+        return headers
 
     def _nothing_sent(self, kind: Kind, dialect: Dialect, body: WriteBody) -> Answer:
         # An empty list of keys is a request of the snake_case contract, whatever its spelling.

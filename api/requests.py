@@ -18,7 +18,19 @@ MIN_REVISION = b"x-artemis-min-revision"
 MAX_STALE_MS = b"x-artemis-max-stale-ms"
 TIMEOUT_MS = b"x-artemis-timeout-ms"
 REQUEST_ID = b"x-artemis-request-id"
-OPTION_HEADERS = (CONSISTENCY, MIN_REVISION, MAX_STALE_MS, TIMEOUT_MS, REQUEST_ID)
+INSTANCE_REVISIONS = b"x-artemis-instance-revisions"
+IF_MATCH = b"if-match"
+IF_NONE_MATCH = b"if-none-match"
+OPTION_HEADERS = (
+    CONSISTENCY,
+    MIN_REVISION,
+    MAX_STALE_MS,
+    TIMEOUT_MS,
+    REQUEST_ID,
+    INSTANCE_REVISIONS,
+    IF_MATCH,
+    IF_NONE_MATCH,
+)
 
 _WANTED = frozenset(
     (b"accept", b"accept-encoding", b"content-type", b"content-encoding", b"content-length", *OPTION_HEADERS)

@@ -12,6 +12,8 @@ from artemis.errors import InvalidInput
 
 Consistency = Literal["linearizable", "session", "stale"]
 CONSISTENCIES: tuple[Consistency, ...] = ("linearizable", "session", "stale")
+WithoutQuorum = Literal["refuse", "stale"]
+WITHOUT_QUORUM: tuple[WithoutQuorum, ...] = ("refuse", "stale")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,17 +42,21 @@ class HttpSettings:
     """Bound of the encoded answers kept, over all services and forms."""
     change_cache_bytes_max: int = 8 * 1024 * 1024
     """Bound of the encoded changes kept for those that watch."""
-    sockets_max: int = 8_000
-    """WebSockets that may be open; each counts as a connection of the server as well."""
     watch_wait_ms_max: int = 300_000
     """Longest time that a long poll may ask to be kept waiting."""
     watch_bookmark_ms: int = 10_000
     """A watch over a WebSocket is told this often how far it is, when nothing else is to be told."""
+    sockets_max: int = 8_000
+    """WebSockets that may be open; each counts as a connection of the server as well."""
     contexts: tuple[str, ...] = ()
     """Further prefixes before ``/api/…``, as 1.x servers had their servlet context: ``("/artemis-service",)``."""
     snake_default: bool = True
     """Under ``/api/…`` a request without a naming hint is answered in snake_case; False: in camelCase."""
-    read_consistency_default: Consistency = "linearizable"
+    reads_default: Consistency = "linearizable"
+    """Of reads that name no level."""
+    reads_without_quorum: WithoutQuorum = "refuse"
+    """What becomes of those, if they are linearizable and no majority confirms them: refused, or answered from the
+    applied state as ``stale``, with its age. A read that asks for ``linearizable`` is never answered otherwise."""
     rate_limiting: bool = True
     rate_limits: Mapping[str, int] = field(default_factory=dict)
     """Requests in ten seconds by operation, in place of ``rate_limits.DEFAULT_LIMITS``."""
@@ -68,15 +74,15 @@ class HttpSettings:
                 "request_timeout_ms",
                 f"from 1 to request_timeout_ms_max ({self.request_timeout_ms_max}), not {self.request_timeout_ms}",
             )
+        for name in ("watch_wait_ms_max", "watch_bookmark_ms"):
+            if getattr(self, name) <= 0:
+                raise InvalidInput(name, f"a positive number of milliseconds, not {getattr(self, name)}")
         if self.sockets_max < 0:
             raise InvalidInput("sockets_max", f"0 or more, not {self.sockets_max}")
         for name in ("body_bytes_max", "cache_bytes_max", "change_cache_bytes_max"):
             if getattr(self, name) <= 0:
                 raise InvalidInput(name, f"a positive number of bytes, not {getattr(self, name)}")
         for operation, limit in self.rate_limits.items():
-        for name in ("watch_wait_ms_max", "watch_bookmark_ms"):
-            if getattr(self, name) <= 0:
-                raise InvalidInput(name, f"a positive number of milliseconds, not {getattr(self, name)}")
             if operation not in DEFAULT_LIMITS:
                 raise InvalidInput("rate_limits", f"for one of {', '.join(DEFAULT_LIMITS)}, not {operation!r}")
             if not 1 <= limit <= LIMIT_MAX:
@@ -84,7 +90,9 @@ class HttpSettings:
         for context in self.contexts:
             if not context.startswith("/") or context.endswith("/"):
                 raise InvalidInput("contexts", f"each begins with a slash and does not end with one, not {context!r}")
-        if self.read_consistency_default not in CONSISTENCIES:
+        if self.reads_default not in CONSISTENCIES:
+            raise InvalidInput("reads_default", f"one of {', '.join(CONSISTENCIES)}, not {self.reads_default!r}")
+        if self.reads_without_quorum not in WITHOUT_QUORUM:
             raise InvalidInput(
-                "read_consistency_default", f"one of {', '.join(CONSISTENCIES)}, not {self.read_consistency_default!r}"
+                "reads_without_quorum", f"one of {', '.join(WITHOUT_QUORUM)}, not {self.reads_without_quorum!r}"
             )

@@ -147,7 +147,7 @@ def _invalid_input(text: str) -> InvalidInput:
 def _failed(code: str, message: str) -> TryElsewhere | Rejected:
     if code in RETRYABLE_CODES:
         return TryElsewhere(f"{code}: {message}" if message else code)
-    if code == "bad-request" and message.startswith("x-artemis-request-id:"):
+    if code == "request-id-reused":
         return Rejected(RequestIdReused(message))
     if code == "bad-request":
         return Rejected(_invalid_input(message))

@@ -13,7 +13,10 @@ import msgspec
 
 INT32_MIN = -(2**31)
 INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
 Port = Annotated[int, msgspec.Meta(ge=INT32_MIN, le=INT32_MAX)]
+Expected = Annotated[int, msgspec.Meta(ge=0, le=INT64_MAX)] | None
+"""A revision or epoch; 0 stands for an instance that does not exist."""
 Text = str | None
 TextMap = dict[str, str | None] | None
 
@@ -33,6 +36,8 @@ class SnakeInstance(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc
     status: Text = None
     metadata: TextMap = None
     lease_ttl_ms: int | None = None
+    expected_revision: Expected = None
+    expected_epoch: Expected = None
 
 
 class CamelInstance(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="camel", gc=False):
@@ -50,6 +55,8 @@ class CamelInstance(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, re
     status: Text = None
     metadata: TextMap = None
     lease_ttl_ms: int | None = None
+    expected_revision: Expected = None
+    expected_epoch: Expected = None
 
 
 class SnakeKey(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -58,6 +65,8 @@ class SnakeKey(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fals
     instance_id: str
     zone_id: Text = None
     group_id: Text = None
+    expected_revision: Expected = None
+    expected_epoch: Expected = None
 
 
 class CamelKey(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="camel", gc=False):
@@ -66,6 +75,8 @@ class CamelKey(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename=
     instance_id: str
     zone_id: Text = None
     group_id: Text = None
+    expected_revision: Expected = None
+    expected_epoch: Expected = None
 
 
 class SnakeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):

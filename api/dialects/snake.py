@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 
 import orjson
 
-from artemis.api.dialects import Code, Data, FailedInstance, Kind, changes_by_service
+from artemis.api.dialects import Code, Data, FailedInstance, FailedKey, Kind, changes_by_service
 from artemis.api.dialects.shapes import SentInstance, SentKey
-from artemis.model import Change, Instance, Member
+from artemis.model import Change, Instance, Member, Record
 
 PORT_MAX = 65_535
 
@@ -29,6 +29,8 @@ _CODES: dict[Code, str] = {
     "internal-service-error": "internal-error",
     "service-unavailable": "service-unavailable",
     "rate-limited": "rate-limited",
+    "condition-failed": "bad-request",
+    "request-id-reused": "bad-request",
 }
 _STATUSES = frozenset(("starting", "up", "down", "unhealthy", "unknown"))
 _SOME_FAILED: dict[Kind, str] = {
@@ -55,6 +57,9 @@ class Names(NamedTuple):
     failed_instance_keys: str = "failed_instance_keys"
     change_type: str = "change_type"
     change_time: str = "change_time"
+    current_revision: str = "current_revision"
+    current_epoch: str = "current_epoch"
+    lease_epoch: str = "lease_epoch"
 
 
 def camel(name: str) -> str:
@@ -92,7 +97,7 @@ class Snake:
         return orjson.dumps(answer)
 
     def written(
-        self, kind: Kind, instances: Sequence[FailedInstance], keys: Sequence[SentKey], *, by_key: bool
+        self, kind: Kind, instances: Sequence[FailedInstance], keys: Sequence[FailedKey], *, by_key: bool
     ) -> bytes:
         if not instances and not keys:
             return self._written
@@ -101,26 +106,49 @@ class Snake:
         if instances:
             # Bare instances, as the earlier server had them, with the reason beside their fields.
             answer[names.failed_instances] = [
-                instance_fields(failure.instance, names)
-                | {names.error_code: failure.code, names.error_message: failure.message}
-                for failure in instances
+                instance_fields(failure.instance, names) | self._reason(failure) for failure in instances
             ]
         if keys:
-            answer[names.failed_instance_keys] = [_key_fields(key, names) for key in keys]
+            answer[names.failed_instance_keys] = [
+                _key_fields(failure.key, names) | ({} if failure.conflict is None else self._reason(failure))
+                for failure in keys
+            ]
         return orjson.dumps(answer)
 
-    def service(self, service_id: str, instances: Iterable[Instance]) -> bytes:
+    def _reason(self, failure: FailedInstance | FailedKey) -> dict[str, object]:
+        names = self._names
+        fields: dict[str, object] = {names.error_code: failure.code, names.error_message: failure.message}
+        if failure.conflict is not None:
+            fields[names.current_revision] = failure.conflict.revision
+            fields[names.current_epoch] = failure.conflict.epoch
+        return fields
+
+    def service(self, service_id: str, records: Iterable[Record]) -> bytes:
         """Only instances that are up (``rust-http.md`` 1.2)."""
         names = self._names
-        fields = [instance_fields(instance, names) for instance in instances]
+        fields = [instance_fields(record.instance, names) for record in records]
         return orjson.dumps(
             {names.service_id: service_id, "instances": [one for one in fields if one["status"] == "up"]}
         )
 
-    def listed_service(self, service_id: str, instances: Iterable[Instance]) -> bytes:
+    def listed_service(self, service_id: str, records: Iterable[Record]) -> bytes:
         names = self._names
-        fields = [instance_fields(instance, names) for instance in instances]
+        fields = [instance_fields(record.instance, names) for record in records]
         return orjson.dumps({names.service_id: service_id, "instances": fields})
+
+    def revised_service(self, service_id: str, records: Iterable[Record]) -> bytes:
+        shown = [fields for fields in map(self._revised, records) if fields["status"] == "up"]
+        return orjson.dumps({self._names.service_id: service_id, "instances": shown})
+
+    def revised_listed_service(self, service_id: str, records: Iterable[Record]) -> bytes:
+        return orjson.dumps({self._names.service_id: service_id, "instances": list(map(self._revised, records))})
+
+    def _revised(self, record: Record) -> dict[str, object]:
+        names = self._names
+        return instance_fields(record.instance, names) | {
+            "revision": record.revision,
+            names.lease_epoch: record.lease_id,
+        }
 
     def unknown_service(self, service_id: str) -> bytes:
         return orjson.dumps({self._names.service_id: service_id, "instances": []})

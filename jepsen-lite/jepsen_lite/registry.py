@@ -24,8 +24,9 @@ REGISTER = "/artemis/api/registry/register.json"
 HEARTBEAT = "/artemis/api/registry/heartbeat.json"
 UNREGISTER = "/artemis/api/registry/unregister.json"
 SERVICE = "/artemis/api/discovery/service.json"
+LOOKUP = "/artemis/api/discovery/lookup.json"
 
-REFUSED_CODES = frozenset({"bad-request", "no-permission", "rate-limited"})
+REFUSED_CODES = frozenset({"bad-request", "no-permission", "rate-limited", "request-id-reused", "condition-failed"})
 REFUSED_STATUSES = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429})
 """Refusals that come before anything is proposed."""
 
@@ -61,6 +62,12 @@ def instances_body(instances: Sequence[Mapping[str, object]]) -> bytes:
 def service_body(service_id: str) -> bytes:
     """The body of a look-up of one service."""
     return orjson.dumps({"discoveryConfig": {"serviceId": service_id}, "regionId": REGION, "zoneId": ZONE})
+
+
+def lookup_body(service_ids: Sequence[str]) -> bytes:
+    """The body of a look-up of several services, which are answered from one state."""
+    configs = [{"serviceId": service_id} for service_id in service_ids]
+    return orjson.dumps({"discoveryConfigs": configs, "regionId": REGION, "zoneId": ZONE})
 
 
 def read_headers(consistency: Consistency) -> dict[str, str]:
@@ -136,6 +143,16 @@ def instance_ids(answer: Answer) -> list[str] | None:
     """The instance ids of a look-up's answer, in its order, with repetitions."""
     found = instances_in(answer)
     return None if found is None else [str(item.get("instanceId")) for item in found]
+
+
+def ids_looked_up(answer: Answer) -> set[str] | None:
+    """The instance ids of a look-up of several services. None when it did not succeed."""
+    if evidence_of(answer).code != "success" or answer.status != 200:
+        return None
+    services = _mapping(answer.json()).get("services")
+    if not isinstance(services, list):
+        return None
+    return {str(item["instanceId"]) for service in services for item in service["instances"] or ()}
 
 
 def number(answer: Answer, header: str) -> int | None:

@@ -91,7 +91,7 @@ def test_reads_are_linearizable_unless_asked_otherwise() -> None:
 
 def test_the_default_consistency_is_a_setting() -> None:
     cluster = LoopbackCluster()
-    api = Api(cluster["n1"], HttpSettings(read_consistency_default="stale"))
+    api = Api(cluster["n1"], HttpSettings(reads_default="stale"))
     assert api.post(SERVICE, ASKED).headers["x-artemis-consistency"] == "stale"
     assert api.post(SERVICE, ASKED, x_artemis_consistency="linearizable").headers["x-artemis-consistency"] == (
         "linearizable"
@@ -249,7 +249,7 @@ def test_a_request_id_is_not_good_for_another_request(path: str, body: object) -
     api = Api(cluster["n1"])
     api.post(REGISTER, {"instances": [camel_instance()]}, x_artemis_request_id="once")
     answer = api.post(path, body, x_artemis_request_id="once")
-    assert code(answer) == "bad-request"
+    assert code(answer) == "request-id-reused"
     assert "x-artemis-request-id" in answer.json()["responseStatus"]["message"]
     assert answer.headers["x-artemis-outcome"] == "not-applied"
     assert cluster["n1"].registry.revision == 1

@@ -19,7 +19,7 @@ import orjson
 from tests.simulation.history import Outcome
 from tests.simulation.http import Connection, Frontends
 
-CODES_OF_REFUSAL = ("bad-request", "no-permission", "rate-limited")
+CODES_OF_REFUSAL = ("bad-request", "no-permission", "rate-limited", "request-id-reused")
 
 OUTCOME = "x-artemis-outcome"
 

@@ -308,7 +308,7 @@ class HttpClient(Client):
             return Unregistered(reply.revision, (True,) * len(operation.elements))
         if reply is not None:
             self._watch.check_refusal(exchange)
-            if reply.code == "bad-request":
+            if reply.code == "request-id-reused" or (reply.code == "bad-request" and "request-id" in str(reply.body)):
                 return Refused(reply.revision, "request-id-reused")
         return None if outcome == "info" else Unavailable("refused", definite=True)
 
