@@ -71,14 +71,13 @@ class _Raw(Protocol):
 
 
 class Outlet:
-    """The way out of one accepted socket. ``send_s``: see ``SEND_SECONDS``."""
+    """The way out of one accepted socket."""
 
-    __slots__ = ("_raw", "_send_s", "_websocket")
+    __slots__ = ("_raw", "_websocket")
 
-    def __init__(self, websocket: WebSocket, send_s: float = SEND_SECONDS) -> None:
+    def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._raw = cast(_Raw | None, websocket.scope.get("extensions", {}).get(SOCKET))
-        self._send_s = send_s
 
     async def send(self, message: SocketMessage) -> None:
         """Returns when the message is in the socket's buffer. Raises ``SocketClosed``, also after the client has left
@@ -89,7 +88,7 @@ class Outlet:
                 await self._websocket.send_text(message.text.decode())
                 return
             if not raw.is_writable:
-                async with asyncio.timeout(self._send_s):
+                async with asyncio.timeout(SEND_SECONDS):
                     await raw.wait_writable()
             raw.write_frame(message.frame)
         except TimeoutError as exc:

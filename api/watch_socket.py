@@ -128,13 +128,14 @@ class _Watch:
                     return
                 if not begun:
                     await outlet.send(_told("subscribed", since))
-                    begun = True
                 if got.changes:
                     await outlet.send(self._encoder.message(got))
-                elif got.revision > since:
+                    counters.sent("socket", got)
+                elif begun:
                     self._watches.check_well()
                     await outlet.send(_told("bookmark", got.revision))
-                counters.sent("socket", got)
+                    counters.sent("socket", got)
+                begun = True
 
 
 def _told(kind: str, revision: int) -> SocketMessage:
