@@ -19,6 +19,7 @@ from jepsen_lite.commands import (
     leases_command,
     powercut_command,
     strangers_command,
+    watch_command,
 )
 from jepsen_lite.history import load
 from jepsen_lite.report import summary
@@ -75,7 +76,14 @@ def check_command(directory: Path) -> None:
     sys.exit(EXIT_CODES[verdict.result])
 
 
-for command in (powercut_command, diskfaults_command, fsync_audit_command, strangers_command, leases_command):
+for command in (
+    powercut_command,
+    diskfaults_command,
+    fsync_audit_command,
+    strangers_command,
+    leases_command,
+    watch_command,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

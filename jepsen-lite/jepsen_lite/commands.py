@@ -18,6 +18,8 @@ from jepsen_lite.checker import EXIT_CODES, Result
 from jepsen_lite.cluster import Cluster, ClusterError
 from jepsen_lite.diskfaults import diskfaults
 from jepsen_lite.fsync_audit import fsync_audit
+from jepsen_lite.hopping import SOON_A_BOOKMARK, hopping
+from jepsen_lite.hopping import Settings as WatchSettings
 from jepsen_lite.images import ImageError, enter_namespace, obstacle
 from jepsen_lite.leases import Least, Settings, leases
 from jepsen_lite.owners import Habits
@@ -153,6 +155,27 @@ def leases_command(seconds: float, seed: int | None, owners: int, kills: int | N
         cluster = ProxiedCluster(directory)
         with cluster:
             result, text = leases(cluster, settings)
+    except ClusterError as exc:
+        finish("inconclusive", f"the cluster did not come up or back: {exc}")
+    if result == "valid":
+        shutil.rmtree(directory)
+    finish(result, text)
+
+
+@click.command("watch")
+@click.option("--time", "seconds", type=click.FloatRange(5), default=120.0, show_default=True, help="How long.")
+@click.option("--seed", type=int, default=None, help="Repeats the plan of faults.  [default: drawn]")
+@store_option
+def watch_command(seconds: float, seed: int | None, store: Path) -> None:
+    """Watchers go from node to node under faults: does what they are told add up to what linearizable reads give?"""
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    directory = new_directory(store, f"watch-{seed}")
+    print(f"seed {seed}, logs in {directory}", flush=True)
+    plan = nemesis.plan(seed, seconds, nemesis.ALL_FAULTS)
+    try:
+        cluster = ProxiedCluster(directory, arguments=SOON_A_BOOKMARK)
+        with cluster:
+            result, text = hopping(cluster, WatchSettings(seed=seed, plan=plan, seconds=seconds))
     except ClusterError as exc:
         finish("inconclusive", f"the cluster did not come up or back: {exc}")
     if result == "valid":

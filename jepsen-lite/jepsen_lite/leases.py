@@ -19,19 +19,19 @@ from jepsen_lite.checker import Result
 from jepsen_lite.cluster import Cluster, ClusterError
 from jepsen_lite.history import Detail
 from jepsen_lite.http1 import Lost, NotSent
-from jepsen_lite.owners import SERVICE_ID, TIMEOUT_S, Habits, Lease, Leases, Owner
+from jepsen_lite.owners import TIMEOUT_S, Habits, Lease, Leases, Owner, service_of
 from jepsen_lite.pool import Pool
 from jepsen_lite.registry import (
     HEARTBEAT,
+    LOOKUP,
     REGISTER,
-    SERVICE,
     evidence_of,
+    ids_looked_up,
     instance,
-    instance_ids,
     instances_body,
+    lookup_body,
     outcome_of,
     read_headers,
-    service_body,
 )
 from jepsen_lite.tails import Ended, Outages
 
@@ -44,6 +44,11 @@ WARM_UP_S = 10.0
 DRAIN_S = 30.0
 """How long all leases may take to end when their owners are silent and all nodes are well."""
 CANARY = "canary"
+BALLAST = "ballast"
+BALLAST_PER_OWNER = 10
+"""Instances that never end, so that the ends of all others together are no mass eviction, from which the registry
+protects itself (``artemis.protection``)."""
+REGISTERED_AT_ONCE = 500
 DAY_MS = 24 * 3600 * 1000
 SHOWN_MAX = 12
 
@@ -202,10 +207,10 @@ class _LeaseRun:
         settings = self._settings
         rng = random.Random(settings.seed)
         owners = [
-            Owner(f"i{at}", self._pool, self._nodes, self._leases, settings.habits, random.Random(rng.random()))
+            Owner(at, self._pool, self._nodes, self._leases, settings.habits, random.Random(rng.random()))
             for at in range(settings.owners)
         ]
-        await self._register_canary()
+        await self._register_others()
         watching = [asyncio.create_task(each(node)) for node in self._nodes for each in (self._beat, self._read)]
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -271,11 +276,13 @@ class _LeaseRun:
                     task.result()
             await asyncio.sleep(READ_S)
 
-    async def _register_canary(self) -> None:
-        body = instances_body([instance(CANARY, CANARY, ttl_ms=DAY_MS)])
-        answer = await self._pool.request(self._nodes[0], "POST", REGISTER, body)
-        if outcome_of(evidence_of(answer)) != "ok":
-            raise RuntimeError(f"the canary could not be registered: {answer.body[:300]!r}")
+    async def _register_others(self) -> None:
+        names = [(BALLAST, f"b{at}") for at in range(self._settings.owners * BALLAST_PER_OWNER)] + [(CANARY, CANARY)]
+        for start in range(0, len(names), REGISTERED_AT_ONCE):
+            items = [instance(*name, ttl_ms=DAY_MS) for name in names[start : start + REGISTERED_AT_ONCE]]
+            answer = await self._pool.request(self._nodes[0], "POST", REGISTER, instances_body(items))
+            if outcome_of(evidence_of(answer)) != "ok":
+                raise ClusterError(f"a healthy cluster refused a registration: {answer.body[:300]!r}")
         self._outages.heard(self._clock())
 
     async def _beat(self, node: str) -> None:
@@ -291,14 +298,15 @@ class _LeaseRun:
             await asyncio.sleep(CANARY_S)
 
     async def _read(self, node: str) -> None:
-        body, headers = service_body(SERVICE_ID), read_headers("linearizable")
+        services = {service_of(at) for at in range(self._settings.owners)}
+        body, headers = lookup_body(sorted(services)), read_headers("linearizable")
         while True:
             called_at = self._clock()
             try:
-                answer = await self._pool.request(node, "POST", SERVICE, body, headers)
+                answer = await self._pool.request(node, "POST", LOOKUP, body, headers)
             except (NotSent, Lost):
                 answer = None
-            names = None if answer is None else instance_ids(answer)
+            names = None if answer is None else ids_looked_up(answer)
             if answer is not None and names is not None:
                 self._leases.heard(answer)
                 self._observe(frozenset(names), called_at, self._clock())

@@ -25,11 +25,17 @@ from jepsen_lite.registry import (
     outcome_of,
 )
 
-SERVICE_ID = "leased"
+SERVICE_OWNERS = 40
+"""Owners of one service. More would bring the service under protection when they fall silent together, and then their
+leases rightly do not end (``artemis.protection``)."""
 BUDGET_MS = 600
 TIMEOUT_S = 0.8
 """Of one attempt: above the budget, so that a refusal is heard, and short enough for two attempts within any TTL."""
 RETRY_S = 0.05
+
+
+def service_of(owner: int) -> str:
+    return f"leased-{owner // SERVICE_OWNERS}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +125,10 @@ class Owner:
     """One client with at most one lease. ``run`` ends, with no request open, soon after ``Leases.stopping`` is set."""
 
     def __init__(
-        self, name: str, pool: Pool, nodes: Sequence[str], leases: Leases, habits: Habits, rng: random.Random
+        self, at: int, pool: Pool, nodes: Sequence[str], leases: Leases, habits: Habits, rng: random.Random
     ) -> None:
-        self.name = name
+        self.name = f"i{at}"
+        self._service = service_of(at)
         self._pool = pool
         self._nodes = nodes
         self._leases = leases
@@ -152,7 +159,7 @@ class Owner:
     async def _register(self) -> Lease | None:
         self._life += 1
         name, ttl_ms = f"{self.name}-{self._life}", self._rng.choice(self._habits.ttls_ms)
-        body = instances_body([instance(SERVICE_ID, name, ttl_ms=ttl_ms)])
+        body = instances_body([instance(self._service, name, ttl_ms=ttl_ms)])
         # All copies are one request: the lease may have begun with the first of them.
         headers = {"x-artemis-request-id": f"lease-{name}"}
         first_called_at = self._leases.clock()
@@ -182,7 +189,7 @@ class Owner:
 
     async def _renew(self, lease: Lease) -> bool:
         """Try every node once. False if none acknowledged it."""
-        body = instances_body([instance(SERVICE_ID, lease.name)])
+        body = instances_body([instance(self._service, lease.name)])
         for node in self._rng.sample(self._nodes, len(self._nodes)):
             evidence, called_at, returned_at = await self._attempt(node, HEARTBEAT, body, {})
             outcome = outcome_of(evidence)
