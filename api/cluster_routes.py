@@ -1,12 +1,14 @@
 """up-registry-nodes and up-discovery-nodes: where else a client may go (``java-http.md`` 8.2).
 
 This node's own view, at once: a client asks for it most when the cluster is not well, and must not wait for a majority.
+Listed is who can serve: itself while it is ready, and every member in reach that does not say otherwise (``health``).
 """
 
 from __future__ import annotations
 
 from artemis.api.answers import Answer
 from artemis.api.dialects.bodies import PlaceBody, read_place, read_query
+from artemis.api.health import Health, own_health
 from artemis.api.requests import Request
 from artemis.api.serving import Serving
 from artemis.model import Member
@@ -33,11 +35,11 @@ class ClusterRoutes:
         dialect = self._serving.dialect(body.naming, request)
         registry = self._node.registry
         status = self._node.status()
-        up = {peer.node_id for peer in status.peers if peer.connected}
-        if status.ready:
-            up.add(status.node_id)
+        health = {status.node_id: own_health(status, self._settings), **self._serving.peers.of(status)}
         members = [
-            member for node_id, member in registry.members.items() if node_id in up and self._serves(member, body)
+            member
+            for node_id, member in registry.members.items()
+            if node_id in health and _serves(member, health[node_id], body)
         ]
         # Own zone first, and one order on every node within it.
         members.sort(key=lambda member: (member.zone_id != self._settings.zone_id, member.node_id))
@@ -46,8 +48,11 @@ class ClusterRoutes:
             return Answer(answer, "data-not-found", status, registry.revision, "stale")
         return Answer(dialect.nodes(members), "success", status, registry.revision, "stale")
 
-    def _serves(self, member: Member, body: PlaceBody) -> bool:
-        """Nodes that refuse other zones are named only to callers of theirs; the earlier servers compared exactly."""
-        if self._settings.any_zone:
-            return True
-        return member.zone_id == body.zone_id and member.region_id == body.region_id
+
+def _serves(member: Member, health: Health, body: PlaceBody) -> bool:
+    """Nodes that refuse other zones are named only to callers of theirs; the earlier servers compared exactly."""
+    if health.status != "up":
+        return False
+    if health.allow_registry_from_other_zone:
+        return True
+    return member.zone_id == body.zone_id and member.region_id == body.region_id

@@ -60,3 +60,6 @@ def configure(level: str, style: str) -> None:
     # uvicorn warns of each malformed or refused request: a stranger could fill the disk with lines.
     logging.getLogger("uvicorn.error").setLevel(max(logging.ERROR, root.level))
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, root.level))
+    # They log each request, and members ask each other every second.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -22,7 +22,10 @@ from artemis.api.app import create_app
 from artemis.api.config import Config
 from artemis.api.config_checks import http_settings, read_secret
 from artemis.api.config_kinds import Address
+from artemis.api.deployment import of_config
+from artemis.api.health import PeerHealth
 from artemis.api.link_metrics import LinkMetrics
+from artemis.api.peer_polls import PeerPolls
 from artemis.api.serve import EXIT_FATAL, Parts, StartError, serve
 from artemis.api.stalls import StallMetrics
 from artemis.consensus.node import Node, NodeConfig
@@ -101,6 +104,9 @@ def _parts(config: Config, http_socket: socket.socket, node_config: NodeConfig) 
     stalls = StallMetrics()
     metrics = CollectorRegistry()
     metrics.register(stalls)
+    alone = len(config.peers) == 1
+    # The loop keeps weak references only. They are cancelled when it closes.
+    tasks: list[asyncio.Future[None]] = []
 
     async def start_node(on_fatal: Callable[[str], None]) -> Node:
         return await Node.start(node_config, on_fatal=on_fatal)
@@ -108,7 +114,10 @@ def _parts(config: Config, http_socket: socket.socket, node_config: NodeConfig) 
     def make_app(node: Node) -> ASGIApp:
         logger.info("node %s has its data and serves %s", config.node_id, config.advertise)
         metrics.register(LinkMetrics(node.link_counters))
-        return create_app(node, settings, now_ms=_now_ms, metrics=metrics)
+        peers = PeerHealth(settings)
+        if not alone:
+            tasks.append(asyncio.ensure_future(PeerPolls(node, peers).run()))
+        return create_app(node, settings, now_ms=_now_ms, metrics=metrics, deployment=of_config(config), peers=peers)
 
     def on_stall(seconds: float) -> None:
         stalls.observe(seconds)
