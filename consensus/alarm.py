@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from artemis.consensus.health import StallWatch
 from artemis.consensus.ports import Scheduler, TimerHandle
 
 STALL_SECONDS = 0.1
@@ -22,8 +23,9 @@ PERIODS_MAX = 10
 """Periods (``Timing.timer_ms``) between two rings at most. With ``STALL_SECONDS`` this is how long a process can be
 stopped without noticing it: well below the shortest election timeout."""
 
-SECONDS_MIN = 0.001
-"""The clock that timers run on and the one that deadlines are read from may differ in their last digits."""
+BEHIND_SECONDS = 0.0005
+"""It rings that much behind a deadline: who looks then must find it passed, and the clock that timers run on may differ
+from the one that deadlines are read from in its last digits."""
 
 
 class Alarm:
@@ -33,6 +35,7 @@ class Alarm:
         """``period``: how often to look when a deadline has passed and what it was for is still not done."""
         self.drain_until = float("-inf")
         """While the time is before this, nothing is judged by the clock."""
+        self.stalls = StallWatch()
         self._scheduler = scheduler
         self._period = period
         self._ring = ring
@@ -48,6 +51,7 @@ class Alarm:
         if now > self._due:
             if now - self._due > STALL_SECONDS:
                 self.drain_until = now + DRAIN_SECONDS
+                self.stalls.ended(now, now - self._due)
             self._due = now
         return now < self.drain_until
 
@@ -56,7 +60,7 @@ class Alarm:
         wait = deadline - now
         if wait <= 0:
             wait = self._period
-        self._start(now, min(max(wait, SECONDS_MIN), self._period * PERIODS_MAX))
+        self._start(now, min(wait + BEHIND_SECONDS, self._period * PERIODS_MAX))
 
     def sooner(self, now: float, deadline: float) -> None:
         """Ring at ``deadline`` at the latest."""

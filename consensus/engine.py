@@ -24,7 +24,7 @@ from artemis.consensus.core import RaftCore
 from artemis.consensus.digests import StateDigests
 from artemis.consensus.diskwatch import DiskWatch
 from artemis.consensus.freshness import UNKNOWN_US, Freshness
-from artemis.consensus.health import ApplyWatch, StallWatch
+from artemis.consensus.health import ApplyWatch
 from artemis.consensus.journal import Journal
 from artemis.consensus.leadership import Leadership
 from artemis.consensus.ports import Clock, World
@@ -99,7 +99,6 @@ class Engine:
         self.core = RaftCore(node_id, members, self.journal, self, timing, bounds, age)
         self.digests = StateDigests(self, self.core.peers())
         self._applying = ApplyWatch()
-        self._stalls = StallWatch()
         self.snapshots = Snapshotting(self, store, world.snapshot_queue, bounds)
         self.snapshots.recover()
         self.admission = Admission(self, rejoin=rejoin)
@@ -233,7 +232,7 @@ class Engine:
             self.admission.reason(),
             self.digests.reason(),
             self._applying.reason(now),
-            self._stalls.reason(now),
+            self._alarm.stalls.reason(now),
         ):
             if reason is not None:
                 yield reason
@@ -274,7 +273,9 @@ class Engine:
         self.session.expire(now)
         self.reads.expire(now)
         self._revision_waiters.expire(now)
-        self.snapshots.tick()
+        self._applying.look(now, self.core.commit_index, self.core.applied_index)
+        if self.digests.quarantined is None:
+            self.snapshots.tick()
         self.admission.tick()
         self.wake()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from artemis.consensus.engine import BEHIND_SECONDS
-from tests.simulation.directed import converge, engine_of, followers_of, settled_cluster, write
+from artemis.consensus.health import STALL_SHOWN_SECONDS, STUCK_SECONDS
+from tests.simulation.directed import converge, engine_of, followers_of, leader_of, settled_cluster, write
 
 
 def test_a_settled_cluster_has_nothing_to_say() -> None:
@@ -46,3 +47,50 @@ def test_a_node_that_hears_its_leader_and_lags_in_the_log_is_not_ready() -> None
     engine.core.tick = tick  # type: ignore[method-assign]
     converge(cluster, "during")
     assert cluster.world.run_until_true(lambda: not engine.status().reasons, within=2)
+
+
+def test_a_stuck_apply_is_noticed_and_names_the_entry() -> None:
+    cluster = settled_cluster("stuck")
+    follower, other = followers_of(cluster)
+    engine = engine_of(cluster, follower)
+    tick = engine.core.tick
+    engine.core.tick = lambda: None  # type: ignore[method-assign]
+    assert write(cluster, other, "during")
+    committed = engine.core.commit_index
+    assert cluster.world.run_until_true(
+        lambda: any(
+            "is committed and has not been applied" in reason and str(engine.core.applied_index + 1) in reason
+            for reason in engine.status().reasons
+        ),
+        within=STUCK_SECONDS + 1,
+    ), (committed, engine.status())
+    engine.core.tick = tick  # type: ignore[method-assign]
+    converge(cluster, "during")
+    assert cluster.world.run_until_true(lambda: not engine.status().reasons, within=2)
+
+
+def test_a_node_that_stood_still_says_so_for_a_while() -> None:
+    cluster = settled_cluster("stall")
+    follower = followers_of(cluster)[0]
+    engine = engine_of(cluster, follower)
+    cluster.pause(follower)
+    cluster.world.run_for(2.0)
+    cluster.resume(follower)
+    assert cluster.world.run_until_true(
+        lambda: any("event loop stood still" in reason for reason in engine.status().reasons), within=1
+    )
+    assert cluster.world.run_until_true(lambda: not engine.status().reasons, within=STALL_SHOWN_SECONDS + 1)
+
+
+def test_a_cut_off_leader_says_so_within_an_election_timeout() -> None:
+    cluster = settled_cluster("cut off leader")
+    leader = leader_of(cluster)
+    engine = engine_of(cluster, leader)
+    assert cluster.world.run_until_true(lambda: engine.status().known_leader, within=1)
+    for name in cluster.members:
+        if name != leader:
+            cluster.network.cut(leader, name)
+            cluster.network.cut(name, leader)
+    seconds = cluster.settings.timing.election_timeout_ms_max / 1000
+    assert cluster.world.run_until_true(lambda: not engine.status().known_leader, within=seconds)
+    assert "no leader" in engine.status().reasons
