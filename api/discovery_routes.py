@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from artemis.api.answers import Answer
 from artemis.api.dialects import Code, Dialect, Kind
-from artemis.api.dialects.bodies import PlaceBody, ServiceBody, read_lookup, read_place, read_query, read_service
+from artemis.api.dialects.bodies import (
+    PlaceBody,
+    ServiceBody,
+    read_lookup,
+    read_pick,
+    read_place,
+    read_query,
+    read_service,
+)
 from artemis.api.faults import bad_request
 from artemis.api.options import ReadOptions
 from artemis.api.requests import Request
 from artemis.api.serving import Serving, is_blank
 from artemis.api.settings import Consistency
+from artemis.api.single_lookup import SingleLookup
 from artemis.consensus.status import NodeStatus
 from artemis.errors import Unavailable
 from artemis.model import Compacted, canonical
@@ -31,11 +40,16 @@ class DiscoveryRoutes:
         self._node = serving.node
         self._services = serving.services
         self._bytes_max = serving.settings.body_bytes_max
+        self._single = SingleLookup(serving)
 
     async def lookup(self, request: Request) -> Answer:
         """Several services in one answer, all of one revision, in the order asked."""
         options = self._serving.options.read(request)
-        body = read_lookup(await request.body(self._bytes_max))
+        content = await request.body(self._bytes_max)
+        body = read_lookup(content)
+        pick = read_pick(content) if body.service_ids is None else None
+        if pick is not None:
+            return await self._single.answer(pick, options)
         dialect = self._serving.dialect(body.naming, request)
         if not body.service_ids:
             return self._failed("lookup", dialect, "bad-request", NO_CONFIGS)

@@ -34,6 +34,16 @@ class LookupBody(NamedTuple):
     naming: Naming | None
 
 
+class PickBody(NamedTuple):
+    """``{discovery_config, strategy}``: one instance of one service."""
+
+    service_id: str | None
+    region_id: str | None
+    zone_id: str | None
+    strategy: str | None
+    naming: Naming | None
+
+
 class ServiceBody(NamedTuple):
     service_id: str | None
     region_id: str | None
@@ -163,6 +173,17 @@ def read_lookup(body: bytes) -> LookupBody:
     configs = top.children("discoveryconfigs")
     service_ids = None if configs is None else [None if fields is None else _config(fields) for fields in configs]
     return LookupBody(service_ids, top.text("regionid"), top.text("zoneid"), document.naming)
+
+
+def read_pick(body: bytes) -> PickBody | None:
+    """None when it is no such request. Raises ``HttpFault`` (400) naming the field."""
+    document = Document()
+    top = document.fields(parse(body), "")
+    config = top.child("discoveryconfig")
+    if config is None:
+        return None
+    service_id, region_id, zone_id = config.text("serviceid"), config.text("regionid"), config.text("zoneid")
+    return PickBody(service_id, region_id, zone_id, top.text("strategy"), document.naming)
 
 
 def read_service(body: bytes) -> ServiceBody:

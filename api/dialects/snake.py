@@ -198,6 +198,16 @@ class Snake:
         ]
         return b'{%b,"nodes":%b}' % (self._success, orjson.dumps(nodes))
 
+    def picked(self, instance: Instance) -> bytes:
+        """The answer to a look-up of one instance, which has an envelope of its own."""
+        return orjson.dumps({"success": True, "instance": instance_fields(instance, self._names)})
+
+    def not_picked(self, message: str) -> bytes:
+        return orjson.dumps({"success": False, "message": message})
+
+    def is_up(self, instance: Instance) -> bool:
+        return _instance_status(instance.status) == "up"
+
     def fragment(self, fields: Mapping[str, object]) -> bytes:
         return orjson.dumps(self._fitted(fields))
 

@@ -90,3 +90,47 @@ def test_without_a_hint_the_setting_decides() -> None:
     assert "response_status" in seed.get("/api/discovery/services").json()
     assert later.get("/api/discovery/services").json()["responseStatus"] == SUCCESS["responseStatus"]
     assert "message" in later.get("/api/discovery/services.json").json()["responseStatus"]
+
+
+LOOKUP = "/api/discovery/lookup.json"
+
+
+def picks(api: Api, times: int = 1, **body: object) -> list[str]:
+    answers = [api.post(LOOKUP, {"discovery_config": {"service_id": "Svc1"}, **body}) for _ in range(times)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert all(b'{"success":true,"instance":{' in answer.content for answer in answers)
+    return [answer.json()["instance"]["instance_id"] for answer in answers]
+
+
+def test_a_look_up_by_one_config_picks_an_instance_that_is_up() -> None:
+    api = Api(LoopbackCluster()["n1"])
+    instances = [camel_instance(instance_id=name) for name in "abc"] + [camel_instance(instance_id="x", status="down")]
+    api.post("/api/registry/register", {"instances": instances})
+    turns = picks(api, 6, strategy="round-robin")
+    assert turns[:3] == turns[3:]
+    assert sorted(turns[:3]) == ["a", "b", "c"]
+    assert set(picks(api, 60, strategy="random")) == {"a", "b", "c"}
+    assert set(picks(api, 60)) == {"a", "b", "c"}
+    camel = api.post(LOOKUP, {"discoveryConfig": config("svc1")}).json()
+    assert camel["instance"]["serviceId"] == "svc1"
+
+
+def test_a_look_up_by_one_config_finds_nothing() -> None:
+    api = Api(LoopbackCluster()["n1"])
+    api.post("/api/registry/register", {"instances": [camel_instance(status="starting")]})
+    for service_id, message in (("X", "Service not found: x"), ("svc1", "No instances found for service: svc1")):
+        answer = api.post(LOOKUP, {"discovery_config": {"service_id": service_id}, "strategy": "random"})
+        assert (answer.status_code, answer.json()) == (404, {"success": False, "message": message})
+
+
+def test_a_look_up_by_one_config_of_a_node_cut_off_is_refused() -> None:
+    cluster = LoopbackCluster()
+    cluster["n1"].cut_off = True
+    answer = Api(cluster["n1"]).post(LOOKUP, {"discovery_config": {"service_id": "svc1"}})
+    assert (answer.status_code, answer.json()["success"]) == (503, False)
+
+
+def test_a_look_up_by_a_list_stays_what_it_was() -> None:
+    both = {"discoveryConfig": config("a"), "discoveryConfigs": [config("b")]}
+    answer = Api(LoopbackCluster()["n1"]).post(LOOKUP, both).json()
+    assert [service["serviceId"] for service in answer["services"]] == ["b"]
