@@ -45,7 +45,7 @@ DRAIN_S = 30.0
 """How long all leases may take to end when their owners are silent and all nodes are well."""
 CANARY = "canary"
 BALLAST = "ballast"
-BALLAST_PER_OWNER = 10
+BALLAST_PER_OWNER = 20
 """Instances that never end, so that the ends of all others together are no mass eviction, from which the registry
 protects itself (``artemis.protection``)."""
 REGISTERED_AT_ONCE = 500
