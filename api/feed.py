@@ -67,6 +67,8 @@ class ChangeFeed:
         self._idle = 0
         self._called: deque[Subscription] = deque()
         self._scheduled: asyncio.Handle | None = None
+        self._loop: asyncio.AbstractEventLoop
+        """That of the readers. Entries may be applied outside of it."""
         self._open = 0
         self.draining = False
         """The node is about to stop: whoever waits with a time limit gets its bookmark now."""
@@ -108,14 +110,14 @@ class ChangeFeed:
 
     def _on_applied(self, _index: int) -> None:
         if self._idle and self._scheduled is None and self._node.registry.revision != self._revision:
-            self._scheduled = asyncio.get_running_loop().call_soon(self._turn)
+            self._scheduled = self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._advance()
         for _ in range(min(len(self._called), CALLED_AT_ONCE)):
             self._called.popleft()._call()
         # Behind everything that the readers called in this turn have to do.
-        self._scheduled = asyncio.get_running_loop().call_soon(self._turn) if self._called else None
+        self._scheduled = self._loop.call_soon(self._turn) if self._called else None
 
     def _advance(self) -> None:
         """Look at what was applied since the last look, and mark the idle readers it is for."""
@@ -150,13 +152,14 @@ class ChangeFeed:
                 self._called.append(subscription)
         waiting.clear()
         if self._called and self._scheduled is None:
-            self._scheduled = asyncio.get_running_loop().call_soon(self._turn)
+            self._scheduled = self._loop.call_soon(self._turn)
 
     # For subscriptions
 
     def _wait(self, subscription: Subscription, services: Iterable[str] | None) -> None:
         """``subscription`` has seen everything up to now and waits for changes of ``services``."""
         self._idle += 1
+        self._loop = asyncio.get_running_loop()
         self._enlist(subscription, services)
 
     def _enlist(self, subscription: Subscription, services: Iterable[str] | None) -> None:

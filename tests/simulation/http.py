@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.server import ServerState
@@ -101,6 +102,8 @@ class Server:
             number, now = self._numbers, self.world.now
             given = dict(scope["headers"]).get(TIMEOUT_MS)
             budget_ms = self._settings.request_timeout_ms if given is None else int(given)
+            # A long poll may wait that much longer.
+            budget_ms += int(dict(parse_qsl(scope["query_string"])).get(b"wait", 0))
             handling = Handling(scope["path"], budget_ms, now, now if scope["method"] == "GET" else None)
             self.open[number] = handling
 

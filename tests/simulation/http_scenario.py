@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from artemis.api.settings import HttpSettings
-from tests.simulation.clients import FOREVER_MS
+from tests.simulation.clients import FOREVER_MS, SERVICES
 from tests.simulation.history import Operation, violations_text
 from tests.simulation.http import Frontends
 from tests.simulation.http_clients import Caller, Heartbeat, HttpClient, HttpLeaseOwner, Shared, TroubleRates
 from tests.simulation.http_delta import DeltaReader
 from tests.simulation.http_watch import HttpWatch
+from tests.simulation.http_watcher import Watcher
 from tests.simulation.invariants import ObservedEngine
 from tests.simulation.lease_owners import LeaseReader
 from tests.simulation.scenario import Report, Run
@@ -56,7 +57,11 @@ class HttpRun(Run):
         self.delta_reader = DeltaReader(
             "delta reader", self.world, self.cluster.members, self._caller("delta reader"), self.history
         )
-        self.lease_reader = LeaseReader(self.door, self.owners, settings.think)
+        self.watchers = [
+            Watcher(name, services, self.world, self.cluster.members, self._caller(name), self.history)
+            for name, services in (("watcher of all", SERVICES), ("watcher of one", SERVICES[:1]))
+        ]
+        self.lease_reader = LeaseReader(self.door, self.owners, max(0.5, settings.think))
 
     def client(self, name: str, home: str | None = None) -> HttpClient:
         return HttpClient(
@@ -80,17 +85,22 @@ class HttpRun(Run):
         super().start()
         if self.clients:
             self.delta_reader.start()
+            for watcher in self.watchers:
+                watcher.start()
 
     def finish(self) -> None:
         """Also: every request was answered, and repeating them all changes nothing."""
         self._check_heartbeats()
         self.nemesis.stop()
         self.delta_reader.stop()
+        for watcher in self.watchers:
+            watcher.stop()
         for client in self.clients:
             client.stop()
         self.cluster.calm()
         self._require(lambda: all(client.idle for client in self.clients), "a request was never answered")
         self._require(lambda: self.delta_reader.idle, "a request for changes was never answered")
+        self._require(lambda: all(watcher.idle for watcher in self.watchers), "a watch was never answered")
         self._require(self._caught_up, "the nodes do not agree after all faults ended")
         self._repeat()
         super().finish()

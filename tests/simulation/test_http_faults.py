@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from artemis.consensus import engine
+from artemis.registry import Registry, StateLimits
 from tests.simulation.http_scenario import HttpRun, drawn
 from tests.simulation.scenario import Report
 from tests.simulation.settings import Settings
@@ -49,7 +51,21 @@ def test_the_runs_do_what_they_claim() -> None:
     assert sum(len(run.shared.heartbeats) for run, _ in runs) > 30
     assert sum(len(run.shared.repeatable) for run, _ in runs) > 100
     assert sum(run.delta_reader.deltas for run, _ in runs) > 80
+    watchers = [watcher for run, _ in runs for watcher in run.watchers]
+    assert sum(watcher.batches for watcher in watchers) > 100
+    assert sum(watcher.bookmarks for watcher in watchers) > 100
+    assert sum(watcher.hops for watcher in watchers) > 100
     assert sum(run.undecided for run, _ in runs) <= 2
+
+
+def test_watchers_whose_revision_is_too_old_read_again_and_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "Registry", lambda: Registry(StateLimits(changes_max=8)))
+    runs = [drawn(seed) for seed in (2, 6, 7)]
+    for run in runs:
+        run.run(SECONDS)
+    watchers = [watcher for run in runs for watcher in run.watchers]
+    assert sum(watcher.resets for watcher in watchers) > 2
+    assert sum(watcher.hops for watcher in watchers) > 30
 
 
 def test_the_same_seed_is_the_same_run_under_any_hash_seed() -> None:

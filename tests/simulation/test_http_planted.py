@@ -12,6 +12,7 @@ from artemis.api import registry_routes
 from artemis.api.answers import NOT_APPLIED, Answer
 from artemis.api.dialects.java import Java
 from artemis.api.dialects.snake import Snake
+from artemis.api.feed import Batch, Behind, Subscription
 from artemis.api.heartbeats import Heartbeats, propose
 from artemis.api.options import ReadOptions
 from artemis.api.registry_routes import RegistryRoutes
@@ -113,6 +114,29 @@ def _without_the_last(guarded: Callable[..., bytes]) -> Callable[..., bytes]:
     return changed
 
 
+def skip_the_change_that_wakes(patch: pytest.MonkeyPatch) -> None:
+    guarded = Subscription._mark
+    patch.setattr(Subscription, "_mark", lambda self, complete_to: guarded(self, complete_to + 1))
+
+
+def vouch_for_what_is_not_applied(patch: pytest.MonkeyPatch) -> None:
+    guarded = Subscription.next
+
+    async def next_batch(self: Subscription, wait_s: float | None = None) -> Batch | Behind:
+        got = await guarded(self, wait_s)
+        return got if isinstance(got, Behind) or got.changes else Batch((), got.revision + 1)
+
+    patch.setattr(Subscription, "next", next_batch)
+
+
+def cut_entries_in_two(patch: pytest.MonkeyPatch) -> None:
+    def cut(self: Subscription, changes: Sequence[Change], revision: int) -> Batch:
+        self._position = changes[0].revision
+        return Batch((changes[0],), changes[0].revision)
+
+    patch.setattr(Subscription, "_cut", cut)
+
+
 @pytest.mark.parametrize(
     ("plant", "expected"),
     [
@@ -124,6 +148,9 @@ def _without_the_last(guarded: Callable[..., bytes]) -> Callable[..., bytes]:
         (let_late_writes_wait, "allowed are|never answered"),
         (believe_in_leases_that_are_gone, "does not find|too early"),
         (drop_the_last_change_of_a_delta, "out of turn|lacks|too many|sees|differ"),
+        (skip_the_change_that_wakes, "out of turn|lacks|differ|sees"),
+        (vouch_for_what_is_not_applied, "out of turn|lacks|differ|sees|is told"),
+        (cut_entries_in_two, "differ|part|torn|without"),
         (answer_before_it_is_ordered, "after|older|wrong-answer|lost|repeated"),
     ],
 )
