@@ -37,6 +37,12 @@ PLAIN = {
 MILLISECONDS = {
     _LEASE.format("instance"): "default_ttl_ms",
     _LEASE.format("legacy-instance"): "java_registry_ttl_ms",
+    "artemis.service.websocket.session.ttl": "push_session_ms",
+}
+DENIED = {
+    "artemis.service.service-heartbeat.ws-ip.black-list": "push_heartbeat_denied",
+    "artemis.service.service-discovery.ws-ip.black-list": "push_discovery_denied",
+    "artemis.service.service-discoveries.ws-ip.black-list": "push_discoveries_denied",
 }
 DURATIONS = {"artemis.lease.ttl": "default_ttl_ms"}
 OTHER_ZONES = ("artemis.service.registry.allow-from-other-zone", "artemis.service.discovery.allow-from-other-zone")
@@ -62,7 +68,7 @@ LEFT: tuple[tuple[str, str], ...] = (
     (r".*\.(notify|change-publisher)\.thread-count", "changes are pushed in order, by one loop"),
     (r".*\.lease-update-safe-checker\..*", "mass expiry is handled otherwise here; see the settings of leases"),
     (r"artemis\.management\..*", "there is no management plane"),
-    (r".*ws-ip\.black-list.*", "no address is refused here; do it in front of the node"),
+    (r".*ws-ip\.black-list.*", "it is for none of the WebSockets of the earlier server"),
     (r".*rate-limiter\..*|artemis\.ratelimit\..*", "there is no such limit here"),
     (r"artemis\.websocket\..*|artemis\.service\.websocket\..*", "there is no such setting here"),
     (r"artemis\.db\..*|.*(jdbc|mysql|datasource|data-source).*", _NO_DATABASE),
@@ -95,6 +101,8 @@ def convert_java(draft: Draft, properties: Iterable[Property]) -> None:
             if ttl_ms is None:
                 raise draft.wrong(given.key, given.value, f"must be as 500ms, 30s, 5m or 2h to become {setting}")
             keys.carry_once(given, setting, ttl_ms)
+    for key, setting in DENIED.items():
+        _denied(draft, keys, key, setting)
     _path(draft, keys)
     _places_served(draft, keys)
     for given in keys.rest():
@@ -267,6 +275,22 @@ def _listen(draft: Draft, keys: _Keys, own: Address, port: _Given | None, host: 
 def _host_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _denied(draft: Draft, keys: _Keys, key: str, setting: str) -> None:
+    """A black list with a switch of its own."""
+    listed = keys.take(key)
+    switch = keys.take(f"{key}.enabled")
+    is_on = switch is None or keys.boolean(switch)
+    if switch is not None:
+        draft.leave(switch.key, f"{setting} is on when it names an address")
+    if listed is None:
+        return
+    addresses = _split(listed.value, ",")
+    if is_on and addresses:
+        draft.carry(listed.key, listed.value, setting, addresses)
+    else:
+        draft.leave(listed.key, "it is empty" if is_on else "it was switched off")
 
 
 def _path(draft: Draft, keys: _Keys) -> None:

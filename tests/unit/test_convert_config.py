@@ -169,6 +169,22 @@ def test_a_value_for_this_host_beats_the_plain_one(convert: Convert) -> None:
     assert f"{key}.10.9.9.9: it is for the host 10.9.9.9 only" in made.out
 
 
+def test_the_websocket_settings_of_a_java_file(convert: Convert) -> None:
+    lists = "artemis.service.{}.ws-ip.black-list"
+    given = [
+        "artemis.service.websocket.session.ttl=600000",
+        lists.format("service-heartbeat") + "=10.0.0.1,10.0.0.2",
+        lists.format("service-discovery") + "=10.0.0.3",
+        lists.format("service-discovery") + ".enabled=false",
+        lists.format("service-discoveries") + "=",
+    ]
+    done = convert(APPLICATION + "\n".join(given))
+    assert done.toml["push_session_ms"] == 600_000
+    assert done.config.push_heartbeat_denied == ("10.0.0.1", "10.0.0.2")
+    assert not {"push_discovery_denied", "push_discoveries_denied"} & done.toml.keys()
+    assert "it was switched off" in done.out + done.path.read_text()
+
+
 def test_the_other_family_of_java_keys(convert: Convert) -> None:
     made = convert(
         "server.host=127.0.0.1\nserver.port=8085\nartemis.region=r\nartemis.zone=z\nartemis.lease.ttl=2m\n"
