@@ -112,6 +112,9 @@ class NodeMetrics(Collector):
             ("artemis_raft_apply_lag_seconds", "How old the applied state may be.", status.apply_lag_ms / 1000),
             ("artemis_raft_known_leader", "1 if a leader was heard of recently.", int(status.known_leader)),
             ("artemis_raft_is_leader", "1 if this node is the leader.", int(status.role == "leader")),
+            ("artemis_state_quarantined", "1 if this node's state differs from its peers'.", int(status.quarantined)),
+            ("artemis_state_verified_index", "Last entry with a majority's state.", status.verified_index),
+            ("artemis_state_differing_peers", "Members whose state differs from a majority's.", len(status.differing)),
             ("artemis_node_ready", "1 if the node answers what it promises.", int(status.ready)),
         ):
             yield GaugeMetricFamily(name, text, value=value)

@@ -51,10 +51,16 @@ def _report(status: NodeStatus, ready: bool) -> list[str]:
     lines = [
         f"[{'+' if status.ready else '-'}]caught up since start\n",
         f"[{'+' if status.known_leader else '-'}]leader known ({status.leader_id or 'none'}, term {status.term})\n",
+        f"[{'-' if status.quarantined else '+'}]state compared with the others' {_compared(status)}\n",
         *(f"[-]{reason}\n" for reason in status.reasons),
         f"role {status.role}, applied {status.applied_index} of {status.commit_index} committed, {_age(status)}\n",
     ]
     return [*lines, "readyz check passed\n" if ready else "readyz check failed\n"]
+
+
+def _compared(status: NodeStatus) -> str:
+    found = f"(equal to a majority's at entry {status.verified_index})" if status.verified_index else "(not yet)"
+    return f"{found}; {', '.join(status.differing)} differs from it" if status.differing else found
 
 
 def _age(status: NodeStatus) -> str:

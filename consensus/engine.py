@@ -221,6 +221,9 @@ class Engine:
                 PeerStatus(peer, peer in self._links_up, core.match_index(peer) if core.role == "leader" else None)
                 for peer in core.peers()
             ),
+            quarantined=self.digests.reason() is not None,
+            verified_index=self.digests.verified_index,
+            differing=tuple(sorted(self.digests.differing)),
         )
 
     def _reasons(self) -> Iterator[str]:

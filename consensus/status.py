@@ -37,3 +37,9 @@ class NodeStatus:
     reasons: tuple[str, ...]
     """Why it is not ready, or should not be trusted with new work; empty when all is well."""
     peers: tuple[PeerStatus, ...]
+    quarantined: bool = False
+    """Its state differs from its peers', so it serves nobody (``digests``)."""
+    verified_index: int = 0
+    """The last entry at which a majority held the state that this node held."""
+    differing: tuple[str, ...] = ()
+    """Members whose state was last seen to differ from that of a majority."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -100,6 +102,26 @@ def test_readyz_says_whether_the_node_should_be_given_work_and_why_not() -> None
     cluster.leader_id = None
     assert api.get("/readyz").status_code == 503
     assert "[-]leader known (none, term 3)" in api.get("/readyz?verbose=1").text
+
+
+def test_readyz_and_metrics_say_how_the_state_compares_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = LoopbackCluster("n1", "n2", "n3")["n1"]
+    api, well = Api(node), node.status()
+    said = "[+]state compared with the others' (not yet)"
+    assert said in api.get("/readyz?verbose").text
+    compared = replace(well, verified_index=7, differing=("n3",))
+    monkeypatch.setattr(node, "status", lambda: compared)
+    assert api.get("/readyz").status_code == 200
+    said = "[+]state compared with the others' (equal to a majority's at entry 7); n3 differs from it"
+    assert said in api.get("/readyz?verbose").text
+    assert samples(api)["artemis_state_differing_peers", ()] == 1
+    wrong = replace(well, quarantined=True, ready=False, reasons=("its state differs from that of a majority",))
+    monkeypatch.setattr(node, "status", lambda: wrong)
+    assert api.get("/readyz").status_code == 503
+    text = api.get("/readyz?verbose").text
+    assert "[-]state compared" in text
+    assert "[-]its state differs from that of a majority" in text
+    assert samples(api)["artemis_state_quarantined", ()] == 1
 
 
 def samples(api: Api) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -299,6 +299,18 @@ def test_each_setting_of_the_http_side_can_be_set() -> None:
     assert same == []
 
 
+@pytest.mark.parametrize(
+    "text", ['reads_default = "session"', 'reads.default = "session"', '[reads]\ndefault = "session"']
+)
+def test_a_table_of_a_file_stands_for_the_first_word_of_its_settings(text: str, tmp_path: Path) -> None:
+    assert load({}, {}, toml(tmp_path, text + "\n")).reads_default == "session"
+
+
+def test_a_table_that_is_no_setting_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="reads"):
+        load({}, {}, toml(tmp_path, '[reads]\ndefault = "session"\ndefalt = "stale"\n'))
+
+
 def test_the_defaults_are_those_of_the_http_side() -> None:
     assert http_settings(read()) == HttpSettings()
 
