@@ -1,4 +1,4 @@
-"""The shell scripts around the earlier Rust server, step by step (``rust-http.md`` 3.5, ``java-client-and-push.md`` 12.3).
+"""The shell scripts around the earlier Rust server (``rust-http.md`` 3.5, ``java-client-and-push.md`` 12.3).
 
 The requests are the scripts' own. So are their checks, but stricter where a script printed a count or slept before it
 looked: here every node is asked at once, and every step can fail. Two checks cannot be met as written. The text
