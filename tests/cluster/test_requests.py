@@ -1,5 +1,5 @@
 """Requests that follow, race, or repeat each other: their order and their wholeness is the same on every node
-(C5, C19, C20, C22, C23, C29, C32)."""
+(C5, C19 to C23, C29, C32)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import itertools
 from functools import partial
 
+import orjson
 import pytest
 
 from jepsen_lite.cluster import Cluster
@@ -96,6 +97,36 @@ async def test_c20_nobody_sees_a_part_of_a_request(calls: Calls, service: str) -
     assert all(sum(seen) for seen in counts.values()), "a reader saw nothing"
 
 
+@pytest.mark.parametrize("path", ["/artemis/api/replication/registry/", "/api/replication/registry/"])
+async def test_c21_c22_what_is_replayed_to_one_node_is_on_all_and_goes_from_all(
+    calls: Calls, service: str, path: str
+) -> None:
+    """The earlier servers' nodes told each other of changes here, and whoever replayed one revived a dead instance on
+    one node only. Here it is a write like any other: nodes never differ, and a heartbeat revives nobody."""
+    body, marked = instances_body([instance(service, "x", ttl_ms=HOUR_MS)]), {"x-artemis-replication": "true"}
+    for replayed_to, other in itertools.permutations(NODES, 2):
+        before = revision(succeeded(await calls.register(replayed_to, service, ["x", "y"])))
+        succeeded(await calls.unregister(other, service, ["x"]))
+        beat = await calls.request(replayed_to, "POST", f"{path}heartbeat.json", body, marked)
+        assert evidence_of(beat).failed, beat.body[:300]
+        assert [await calls.ids(node, service) for node in NODES] == [{"y"}] * 3
+
+        replayed = succeeded(await calls.request(replayed_to, "POST", f"{path}register.json", body, marked))
+        assert revision(replayed) == before + 2
+        assert [await calls.ids(node, service) for node in NODES] == [{"x", "y"}] * 3
+        succeeded(await calls.unregister(other, service, ["x", "y"]))
+        assert [await calls.ids(node, service) for node in NODES] == [set()] * 3
+
+
+async def test_c21_without_its_header_a_replay_is_refused(calls: Calls, service: str) -> None:
+    body = instances_body([instance(service, "x", ttl_ms=HOUR_MS)])
+    for node in NODES:
+        answer = await calls.request(node, "POST", "/api/replication/registry/register.json", body)
+        assert (answer.status, answer.body) == (400, b"")
+        assert answer.headers["x-artemis-outcome"] == "not-applied"
+        assert await calls.ids(node, service) == set()
+
+
 async def test_c22_every_node_unregisters_what_another_registered(calls: Calls, service: str) -> None:
     for writer, other in itertools.permutations(NODES, 2):
         succeeded(await calls.register(writer, service, [f"{writer}-{other}"]))
@@ -169,7 +200,8 @@ async def test_c32_an_instance_id_names_one_instance_of_a_service_in_a_region(ca
     """The earlier Rust server held two entries here, for zone and group were part of its identity, and merged them in
     its deltas. The identity here is (region, service, instance id), as the Java servers' clients and the Rust client's
     own scripts have it: a host that moves to another zone under its id is the same instance, and must not live on as
-    a ghost in its old zone. So: one entry, the later registration's, the same in look-ups and deltas of every node."""
+    a ghost in its old zone. So: one entry, the later registration's, the same in look-ups, deltas and watches of every
+    node. In another region the same id is another instance."""
     before = revision(succeeded(await calls.register("n1", service, ["other"])))
     base = instance(service, "i", ttl_ms=HOUR_MS)
     for node, zone in (("n1", "zone-a"), ("n2", "zone-b")):
@@ -179,11 +211,12 @@ async def test_c32_an_instance_id_names_one_instance_of_a_service_in_a_region(ca
         found = instances_in(await calls.lookup(node, service)) or []
         kept = [(item["instanceId"], item["zoneId"], item["groupId"]) for item in found if item["instanceId"] == "i"]
         assert kept == [("i", "zone-b", "group-zone-b")], node
+        wanted = [("new", "zone-a"), ("change", "zone-b")]
         _, changes = await calls.delta(node, before)
-        assert [(change.type, change.instance["zoneId"]) for change in changes[service]] == [
-            ("new", "zone-a"),
-            ("change", "zone-b"),
-        ], node
+        assert [(change.type, change.instance["zoneId"]) for change in changes[service]] == wanted, node
+        watch = f"/artemis/api/watch?naming=camel&since={before}&services={service}"
+        pushed = orjson.loads((await calls.request(node, "GET", watch)).body)["changes"]
+        assert [(change["changeType"], change["instance"]["zoneId"]) for change in pushed] == wanted, node
     elsewhere = {**base, "regionId": "elsewhere"}
     succeeded(await calls.request("n3", "POST", REGISTER, instances_body([elsewhere])))
     for node in NODES:
