@@ -1,10 +1,12 @@
-"""``python -m benchmarks`` is ``benchmarks.run``, with ``commit`` as first argument ``benchmarks.commit``."""
+"""``python -m benchmarks`` is ``benchmarks.run``; ``commit``, ``java-clients`` and ``watchers`` as first argument are others."""
 
 import sys
 
-from benchmarks import commit, run
+from benchmarks import commit, java_clients, run, watchers
 
-if sys.argv[1:2] == ["commit"]:
-    commit.main(sys.argv[2:], prog_name="python -m benchmarks commit")
+NAMED = {"commit": commit.main, "java-clients": java_clients.main, "watchers": watchers.main}
+
+if sys.argv[1:2] and sys.argv[1] in NAMED:
+    NAMED[sys.argv[1]](sys.argv[2:], prog_name=f"python -m benchmarks {sys.argv[1]}")
 else:
     run.main(prog_name="python -m benchmarks")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Coroutine
 
 from tests.support.java_client.addresses import AddressManager
@@ -24,7 +25,7 @@ class Client:
     def __init__(self, domain_url: str, settings: JavaSettings, observed: Observed, choose: random.Random) -> None:
         self.settings = settings
         self.observed = observed
-        clock = asyncio.get_running_loop().time
+        clock = time.monotonic
         self.addresses = AddressManager(domain_url, settings.address_ttl_s, clock, choose)
         self.http = ArtemisHttpClient(settings, self.addresses, observed)
         self._tasks: list[asyncio.Task[None]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ class DiscoveryClient(Client):
         self._services: dict[str, list[Json]] = {}
         """By service id in lower case; pushes are matched with the id as it was pushed."""
         self._to_reload: set[str] = set()
-        self._reloaded_at = asyncio.get_running_loop().time()
+        self._reloaded_at = time.monotonic()
         self.events: list[Event] = []
 
     async def start(self) -> None:
@@ -88,7 +89,7 @@ class DiscoveryClient(Client):
             self.observed.count("look-up failed", exc)
             self._to_reload.update(keys)
             return
-        self._reloaded_at = asyncio.get_running_loop().time()
+        self._reloaded_at = time.monotonic()
         self._to_reload.difference_update(keys)
         for service in answer["services"]:
             key = str(service["serviceId"]).lower()
@@ -119,13 +120,13 @@ class DiscoveryClient(Client):
 
     def _tell(self, change_type: str, key: str) -> None:
         ids = tuple(str(one["instanceId"]) for one in self._services[key])
-        self.events.append(Event(change_type, key, ids, asyncio.get_running_loop().time()))
+        self.events.append(Event(change_type, key, ids, time.monotonic()))
 
     async def _reloads(self) -> None:
         """What failed or is empty each minute; everything a quarter of an hour after the last reload of anything."""
         while True:
             await asyncio.sleep(self.settings.reload_poll_s)
-            if asyncio.get_running_loop().time() - self._reloaded_at > self.settings.service_ttl_s:
+            if time.monotonic() - self._reloaded_at > self.settings.service_ttl_s:
                 keys = list(self._configs)
             else:
                 keys = [key for key in self._configs if key in self._to_reload or not self._services[key]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +73,7 @@ class Pool:
                 writer.close()
                 raise
             if keep:
-                now = asyncio.get_running_loop().time()
+                now = time.monotonic()
                 self._idle.setdefault((host, port), []).append(_Idle(reader, writer, now))
             else:
                 writer.close()
@@ -81,7 +82,7 @@ class Pool:
 
     def _take(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         idle = self._idle.get((host, port), [])
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         while idle:
             one = idle.pop()
             if now - one.since < IDLE_S and not one.reader.at_eof():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from typing import Any
 
@@ -37,10 +38,12 @@ class RegistryClient(Client):
         )
         self._instances: dict[tuple[str, str, str], Json] = {}
         self._message = b""
-        self._last_sent = asyncio.get_running_loop().time()
+        self._last_sent = time.monotonic()
         self._waiting: deque[float] = deque()
         self.last_renewed: float | None = None
         """When an answer last came in which all instances were renewed."""
+        self.last_renewal_sent: float | None = None
+        """When the heartbeat was sent that this answer belongs to."""
 
     @property
     def instances(self) -> list[Json]:
@@ -80,7 +83,7 @@ class RegistryClient(Client):
 
     async def _heartbeats(self) -> None:
         """The check of each second; a heartbeat when the last is five seconds old."""
-        clock = asyncio.get_running_loop().time
+        clock = time.monotonic
         while True:
             await asyncio.sleep(self.settings.check_s)
             now = clock()
@@ -100,10 +103,12 @@ class RegistryClient(Client):
 
     async def _answered(self, text: str) -> None:
         """In the receiving thread: no pong is seen until this has registered again."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
+        sent_at = now
         if self._waiting:
             # Answers carry no id; after a reconnect the older questions are never answered.
-            self.observed.heartbeats_s.append(now - self._waiting[-1])
+            sent_at = self._waiting[-1]
+            self.observed.heartbeats_s.append(now - sent_at)
             self._waiting.clear()
         try:
             answer = orjson.loads(text)
@@ -118,7 +123,7 @@ class RegistryClient(Client):
                 self.session.mark_unavailable()
                 await self.session.reconnect()
         elif not failed:
-            self.last_renewed = now
+            self.last_renewed, self.last_renewal_sent = now, sent_at
         lost = [one["instance"] for one in failed if one.get("errorCode") in REREGISTER and one.get("instance")]
         for one in failed:
             self.observed.codes[str(one.get("errorCode"))] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -73,14 +74,14 @@ class Session:
 
     async def check_health(self) -> None:
         self._closed_now.clear()
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if self._pinged_at is not None and now - self._pinged_at >= self._settings.ping_timeout_s and self.open:
             self._observed.count("pong missing", f"{now - self._pinged_at:.3f} s at {self.connected_to}")
             await self.reconnect()
         elif not self.open or now - self._opened_at > self._settings.session_ttl_s or not self._context_available():
             await self.reconnect()
         if self.open and self._pinged_at is None and self._socket is not None:
-            self._pinged_at = asyncio.get_running_loop().time()
+            self._pinged_at = time.monotonic()
             self._socket.ping()
 
     def _context_available(self) -> bool:
@@ -89,7 +90,7 @@ class Session:
     async def reconnect(self) -> None:
         """A new connection, then the end of the old one; nothing when there were too many of late."""
         async with self._checking:
-            now = asyncio.get_running_loop().time()
+            now = time.monotonic()
             while self._connects and now - self._connects[0] > self._settings.reconnects_window_s:
                 self._connects.popleft()
             if len(self._connects) >= self._settings.reconnects_max:
@@ -112,7 +113,7 @@ class Session:
                 context.mark_unavailable()
                 return
             old, self._socket, self._context = self._socket, fresh, context
-            self._opened_at = asyncio.get_running_loop().time()
+            self._opened_at = time.monotonic()
             self._pinged_at = None
             self._observed.count("connected" if self.connected_to is None else "reconnected")
             self.connected_to = context.url
@@ -125,7 +126,7 @@ class Session:
 
     def _pong(self) -> None:
         if self._pinged_at is not None:
-            self._observed.pongs_s.append(asyncio.get_running_loop().time() - self._pinged_at)
+            self._observed.pongs_s.append(time.monotonic() - self._pinged_at)
             self._pinged_at = None
 
     def _closed(self) -> None:
