@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -145,6 +146,18 @@ def test_bad_input_is_answered_and_the_session_goes_on(said: str, message: str) 
             assert answer["responseStatus"]["message"].startswith(message)
             assert (await talk.ask(beat("i1")))["responseStatus"]["status"] == "partial_fail"
             assert site.metric("artemis_push_heartbeats_total", outcome="bad-request") == 1
+
+    play(story)
+
+
+@pytest.mark.parametrize("fold", [str.upper, str.lower])
+def test_names_in_any_case_are_understood(fold: Callable[[str], str]) -> None:
+    async def story() -> None:
+        cluster = LoopbackCluster("n1")
+        async with serving(cluster["n1"]) as site, site.open(HEARTBEAT) as talk:
+            await registered(cluster["n1"], "i1")
+            item = {fold(name): value for name, value in camel_instance("svc1", "i1").items()}
+            assert await talk.ask({fold("instances"): [item], "unknown": 1}) == SUCCESS
 
     play(story)
 
@@ -343,7 +356,7 @@ def test_a_session_that_cannot_be_told_every_change_is_told_to_look_up_again() -
 
 
 def test_a_client_that_takes_nothing_is_cut_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets.Outlet.__init__, "__defaults__", (0.2,))
+    monkeypatch.setattr(sockets, "SEND_SECONDS", 0.2)
 
     async def story() -> None:
         cluster = LoopbackCluster("n1")
@@ -410,6 +423,20 @@ def test_a_node_that_is_not_current_sends_its_listeners_elsewhere() -> None:
             node.apply_lag_ms = 0
             async with site.open(CHANGES) as again:
                 await again.subscribe("svc1")
+
+    play(story)
+
+
+def test_a_node_that_stops_tells_its_sessions_and_does_not_wait_for_them() -> None:
+    async def story() -> None:
+        node = slow_log()
+        async with AsyncExitStack() as clients:
+            async with serving(node) as site:
+                talks = [await clients.enter_async_context(site.open(path)) for path in (HEARTBEAT, CHANGES, "/ws")]
+                await talks[0].say(beat("i1"))  # waits for the log
+                await talks[1].subscribe("svc1")
+                await talks[2].ask({"type": "ping"})
+            assert [await closed_with(talk) for talk in talks] == [1012, 1012, 1012]
 
     play(story)
 
