@@ -7,13 +7,17 @@ differ from what is answered now; what it changes is to be read like a change of
 from __future__ import annotations
 
 import gzip
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from artemis.api.deployment import Deployment
+from artemis.api.lease_report import _second
 from artemis.api.settings import HttpSettings
 from tests.contract.golden.exchanges import ABSENT, Case, Exchange, read_case, write_case
 from tests.contract.golden.start import STARTS, Start
@@ -21,8 +25,31 @@ from tests.support.http import Api
 
 CASES = Path(__file__).with_name("cases")
 FILES = sorted(CASES.glob("*.http"))
+DEPLOYMENT = Deployment(
+    app_id="10001",
+    ip="127.0.0.1",
+    machine_name="node-a",
+    port=8080,
+    protocol="http",
+    path=None,
+    region_id="lab",
+    zone_id="zone1",
+    properties={"listen": "127.0.0.1:8080", "node_id": "n1", "region_id": "lab"},
+)
 SECTIONS = ("java-http-4.4", "java-http-4.5", "rust-http-1.1", "rust-http-1.2", "rust-http-1.3")
 """Sections of which every example body and every row of a table is a case."""
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times of leases are shown in the zone of the machine."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "UTC")
+        time.tzset()
+        _second.cache_clear()
+        yield
+    time.tzset()
+    _second.cache_clear()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -46,7 +73,7 @@ def answered(case: Case) -> list[httpx.Response]:
     fields: dict[str, Any] = {"region_id": "lab", "zone_id": "zone1"}
     fields |= {name: tuple(value) if isinstance(value, list) else value for name, value in case.settings.items()}
     # Later requests see what earlier ones did, through the same application.
-    api = Api(start.node, HttpSettings(**fields))
+    api = Api(start.node, HttpSettings(**fields), DEPLOYMENT)
     return [send(api, start, exchange) for exchange in case.exchanges]
 
 
