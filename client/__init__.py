@@ -8,9 +8,9 @@ Reading order: ``actions`` (what core and shell say to each other), ``call`` (on
 """
 
 from artemis.client.aio import AsyncArtemisClient, AsyncRegistration
-from artemis.client.errors import Attempt, ClientClosed, ClusterUnavailable, Refused
+from artemis.client.errors import Attempt, ClientClosed, ClusterUnavailable, ConditionFailed, Refused
 from artemis.client.policy import RetryPolicy
-from artemis.client.results import Consistency, Service, Services
+from artemis.client.results import Consistency, InstanceVersion, Service, Services
 from artemis.client.sync import ArtemisClient, Registration
 from artemis.errors import ArtemisError, InvalidInput, RequestIdReused, Unavailable
 from artemis.model import Instance, Member
@@ -23,8 +23,10 @@ __all__ = [
     "Attempt",
     "ClientClosed",
     "ClusterUnavailable",
+    "ConditionFailed",
     "Consistency",
     "Instance",
+    "InstanceVersion",
     "InvalidInput",
     "Member",
     "Refused",

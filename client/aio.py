@@ -27,6 +27,7 @@ from artemis.client.policy import RetryPolicy
 from artemis.client.registration import RegistrationView
 from artemis.client.results import Consistency, Service, Services
 from artemis.client.sync import CLOSE_STEP_S
+from artemis.client.wire import Expected
 from artemis.errors import ArtemisError
 from artemis.model import Instance, Member
 
@@ -103,19 +104,22 @@ class AsyncArtemisClient:
         instance: Instance,
         ttl_ms: int | None = None,
         *,
+        expected_revision: int | None = None,
+        expected_epoch: int | None = None,
         on_lease_lost: Callable[[AsyncRegistration], None] | None = None,
         on_reregistered: Callable[[AsyncRegistration], None] | None = None,
     ) -> AsyncRegistration:
         """As ``ArtemisClient.register``. The callbacks are plain functions and run in the event loop."""
         self._check_usable()
-        lease = self._core.new_lease(instance, ttl_ms)
+        expected = Expected(expected_revision, expected_epoch)
+        lease = self._core.new_lease(instance, ttl_ms, expected)
         registration = AsyncRegistration(lease, self)
         if on_lease_lost is not None:
             lease.on_lost = partial(on_lease_lost, registration)
         if on_reregistered is not None:
             lease.on_reregistered = partial(on_reregistered, registration)
-        call = self._core.register(lease)
-        await self._drive(call)
+        call = self._core.register(lease, expected)
+        lease.version = await self._drive(call)
         if self._closed:
             raise closed_during_call()
         self._core.plan.add(lease, call.started_at)
@@ -125,11 +129,16 @@ class AsyncArtemisClient:
         return registration
 
     async def lookup(
-        self, service_id: str, consistency: Consistency = "linearizable", max_stale_ms: int | None = None
+        self,
+        service_id: str,
+        consistency: Consistency = "linearizable",
+        max_stale_ms: int | None = None,
+        *,
+        versions: bool = False,
     ) -> Service:
         """As ``ArtemisClient.lookup``."""
         self._check_usable()
-        return await self._drive(self._core.lookup(service_id, consistency, max_stale_ms))
+        return await self._drive(self._core.lookup(service_id, consistency, max_stale_ms, versions=versions))
 
     async def services(self, consistency: Consistency = "linearizable", max_stale_ms: int | None = None) -> Services:
         """As ``ArtemisClient.services``."""

@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from artemis.client.actions import Answer
-from artemis.client.errors import Refused
-from artemis.client.results import Provenance
+from artemis.client.errors import ConditionFailed, Refused
+from artemis.client.results import InstanceVersion, Provenance
 from artemis.client.wire import RegistryResponse, Response, WireFailedInstance, instance_of
 from artemis.errors import ArtemisError, InvalidInput, RequestIdReused
 from artemis.model import InstanceKey, key_of
@@ -60,6 +60,12 @@ class FailedInstance:
     key: InstanceKey | None
     code: str
     message: str
+    present: InstanceVersion | None = None
+    """What is registered, where that is not what was expected."""
+
+    @property
+    def is_conflict(self) -> bool:
+        return self.code == "condition-failed"
 
     @property
     def is_unknown(self) -> bool:
@@ -67,6 +73,9 @@ class FailedInstance:
         return self.code in ("data-not-found", "unknown")
 
     def to_error(self) -> ArtemisError:
+        if self.is_conflict:
+            present = self.present or InstanceVersion(0, 0)
+            return ConditionFailed(self.code, self.message, revision=present.revision, epoch=present.epoch)
         found = _FIELD_RULE.search(self.message)
         if found and self.code in ("internal-service-error", "bad-request"):
             return InvalidInput(found[1], found[2])
@@ -108,9 +117,25 @@ def interpreter(
 
 def failures_of(response: RegistryResponse) -> tuple[FailedInstance, ...]:
     return tuple(
-        FailedInstance(key=_key(failed), code=failed.error_code or "unknown", message=failed.error_message or "")
+        FailedInstance(
+            key=_key(failed),
+            code=failed.error_code or "unknown",
+            message=failed.error_message or "",
+            present=InstanceVersion(failed.current_revision or 0, failed.current_epoch or 0)
+            if failed.error_code == "condition-failed"
+            else None,
+        )
         for failed in response.failed_instances or ()
     )
+
+
+def version_of(answer: Answer) -> InstanceVersion | None:
+    """Of the one instance that was registered; None if the node did not say (an earlier Artemis server)."""
+    revision = answer.headers.get("etag", "").strip('"')
+    epoch = answer.headers.get("x-artemis-lease-epoch", "")
+    if not (revision.isascii() and revision.isdecimal() and epoch.isascii() and epoch.isdecimal()):
+        return None
+    return InstanceVersion(int(revision), int(epoch))
 
 
 def surely_not_applied(answer: Answer) -> bool:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from artemis.client import wire
-from artemis.client.answers import FailedInstance, Interpret, failures_of, interpreter
+from artemis.client.actions import Answer
+from artemis.client.answers import Accepted, FailedInstance, Interpret, Verdict, failures_of, interpreter, version_of
 from artemis.client.call import Call, Operation, Session
 from artemis.client.leases import Batch, HeartbeatPlan, Lease, Notice
 from artemis.client.nodes import NodeChooser
 from artemis.client.policy import RetryBudget, RetryPolicy
-from artemis.client.results import CONSISTENCIES, Consistency, Provenance, Service, Services
+from artemis.client.results import CONSISTENCIES, Consistency, InstanceVersion, Provenance, Service, Services
 from artemis.errors import InvalidInput
 from artemis.model import Instance, Member
 
@@ -61,26 +62,32 @@ class Core:
         self._rng.seed()
         self.plan = HeartbeatPlan(self._rng)
 
-    def new_lease(self, instance: Instance, ttl_ms: int | None) -> Lease:
+    def new_lease(self, instance: Instance, ttl_ms: int | None, expected: wire.Expected = wire.ANYTHING) -> Lease:
         """Checked before anything is sent. Raises ``InvalidInput``."""
         for field in ("service_id", "instance_id", "url"):
             value = getattr(instance, field)
             if not (isinstance(value, str) and value.strip()):
                 raise InvalidInput(f"instance.{field}", f"must be a text that is not blank, not {value!r}")
+        for field, value in (("expected_revision", expected.revision), ("expected_epoch", expected.epoch)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+                raise InvalidInput(field, f"must be a whole number, 0 or more, not {value!r}")
         return Lease(
             instance=instance,
             ttl_ms=self._default_ttl_ms if ttl_ms is None else _checked_ttl("ttl_ms", ttl_ms),
+            conditional=expected != wire.ANYTHING,
         )
 
-    def register(self, lease: Lease) -> Call[None]:
-        body = wire.encode_instances([(lease.instance, lease.ttl_ms)])
-        return self._call(wire.REGISTER_PATH, body, _NOTHING_FAILED, changes=True, request_id=True)
+    def register(self, lease: Lease, expected: wire.Expected = wire.ANYTHING) -> Call[InstanceVersion | None]:
+        body = wire.encode_instances([(lease.instance, lease.ttl_ms, expected)])
+        return self._call(wire.REGISTER_PATH, body, _registered, changes=True, request_id=True)
 
     def unregister(self, leases: Iterable[Lease], budget_s: float | None = None) -> Call[None]:
-        body = wire.encode_instances([(lease.instance, None) for lease in leases])
-        return self._call(wire.UNREGISTER_PATH, body, _NOTHING_FAILED, changes=True, request_id=True, budget_s=budget_s)
+        body = wire.encode_instances([(lease.instance, None, lease.expected) for lease in leases])
+        return self._call(wire.UNREGISTER_PATH, body, _GONE, changes=True, request_id=True, budget_s=budget_s)
 
-    def lookup(self, service_id: str, consistency: Consistency, max_stale_ms: int | None) -> Call[Service]:
+    def lookup(
+        self, service_id: str, consistency: Consistency, max_stale_ms: int | None, *, versions: bool = False
+    ) -> Call[Service]:
         if not service_id.strip():
             raise InvalidInput("service_id", "must not be blank")
         body = wire.encode_lookup(service_id, self._region_id, self._zone_id)
@@ -90,7 +97,7 @@ class Core:
             return _service(found[0] if found else wire.WireService(service_id), provenance)
 
         interpret = interpreter(wire.ServicesResponse, accept)
-        return self._read(wire.LOOKUP_PATH, body, interpret, consistency, max_stale_ms)
+        return self._read(wire.LOOKUP_PATH, body, interpret, consistency, max_stale_ms, versions=versions)
 
     def services(self, consistency: Consistency, max_stale_ms: int | None) -> Call[Services]:
         body = wire.encode_scope(self._region_id, self._zone_id)
@@ -112,7 +119,9 @@ class Core:
         requests for minutes and in bounded number: heartbeats would push out those of registrations."""
         path = _BATCH_PATHS[batch.kind]
         with_ttl = batch.kind == "register"
-        body = wire.encode_instances([(lease.instance, lease.ttl_ms if with_ttl else None) for lease in batch.leases])
+        body = wire.encode_instances(
+            (lease.instance, lease.ttl_ms if with_ttl else None, lease.expected) for lease in batch.leases
+        )
         return self._call(
             path,
             body,
@@ -130,11 +139,20 @@ class Core:
         return self.plan.settle(batch, failed, began_at, now)
 
     def _read(
-        self, path: str, body: bytes, interpret: Interpret[T], consistency: Consistency, max_stale_ms: int | None
+        self,
+        path: str,
+        body: bytes,
+        interpret: Interpret[T],
+        consistency: Consistency,
+        max_stale_ms: int | None,
+        *,
+        versions: bool = False,
     ) -> Call[T]:
         if consistency not in CONSISTENCIES:
             raise InvalidInput("consistency", f"must be one of {', '.join(CONSISTENCIES)}, not {consistency!r}")
         headers: dict[str, str] = {"x-artemis-consistency": consistency}
+        if versions:
+            headers["x-artemis-instance-revisions"] = "true"
         if consistency == "session":
             headers["x-artemis-min-revision"] = str(self.session.revision)
         if max_stale_ms is not None:
@@ -189,9 +207,15 @@ def _checked_ttl(field: str, ttl_ms: int) -> int:
 
 
 def _service(found: wire.WireService, provenance: Provenance) -> Service:
+    versions = [
+        InstanceVersion(instance.revision, instance.lease_epoch)
+        for instance in found.instances or ()
+        if instance.revision is not None and instance.lease_epoch is not None
+    ]
     return Service(
         service_id=found.service_id,
         instances=tuple(map(wire.instance_of, found.instances or ())),
+        versions=tuple(versions),
         node=provenance.node,
         revision=provenance.revision,
         consistency=provenance.consistency,
@@ -214,7 +238,20 @@ def _accept_if_nothing_failed(response: wire.RegistryResponse, provenance: Prove
         raise failure.to_error()
 
 
+def _accept_if_gone(response: wire.RegistryResponse, provenance: Provenance) -> None:
+    """What was another registration than the one to be taken out is not there any more."""
+    for failure in failures_of(response):
+        if not failure.is_conflict:
+            raise failure.to_error()
+
+
+def _registered(answer: Answer, node: str) -> Verdict[InstanceVersion | None]:
+    verdict = _NOTHING_FAILED(answer, node)
+    return Accepted(version_of(answer), verdict.provenance) if isinstance(verdict, Accepted) else verdict
+
+
 _NOTHING_FAILED: Interpret[None] = interpreter(wire.RegistryResponse, _accept_if_nothing_failed)
+_GONE: Interpret[None] = interpreter(wire.RegistryResponse, _accept_if_gone)
 _FAILURES = interpreter(wire.RegistryResponse, lambda response, _: failures_of(response))
 _SERVICES = interpreter(wire.ServicesResponse, _accept_services)
 _MEMBERS = interpreter(wire.NodesResponse, lambda response, _: wire.members_of(response), empty_on_not_found=True)

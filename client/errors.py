@@ -6,6 +6,7 @@
     ├── Unavailable
     │   └── ClusterUnavailable   no node gave an answer within the budgets; names every attempt
     ├── Refused                  a node understood the request and said no
+    │   └── ConditionFailed      the instance is not what the call expected of it
     └── ClientClosed             the client was used after ``close``
 """
 
@@ -47,6 +48,15 @@ class Refused(ArtemisError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
+
+
+class ConditionFailed(Refused):
+    """Nothing was changed: the instance is of ``revision`` and ``epoch``; both 0 if there is none."""
+
+    def __init__(self, code: str, message: str, *, revision: int, epoch: int) -> None:
+        super().__init__(code, message)
+        self.revision = revision
+        self.epoch = epoch
 
 
 class ClientClosed(ArtemisError):

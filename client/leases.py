@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from artemis.client.answers import FailedInstance
+from artemis.client.results import InstanceVersion
+from artemis.client.wire import ANYTHING, Expected
 from artemis.errors import ArtemisError
 from artemis.model import Instance, InstanceKey, key_of
 
@@ -47,6 +49,11 @@ class Lease:
     due_at: float = math.inf
     must_register: bool = False
     failures: int = 0
+    conditional: bool = False
+    """Registered on a condition, so everything later is for this very registration: another owner's instance is neither
+    renewed nor taken out, and what is gone is not registered again without its owner."""
+    version: InstanceVersion | None = None
+    """As the registration was answered."""
 
     @property
     def key(self) -> InstanceKey:
@@ -55,6 +62,11 @@ class Lease:
     @property
     def ttl_s(self) -> float:
         return self.ttl_ms / 1000
+
+    @property
+    def expected(self) -> Expected:
+        """What its renewals and its end expect."""
+        return Expected(epoch=self.version.epoch) if self.conditional and self.version is not None else ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +180,9 @@ class HeartbeatPlan:
             failure = by_lease.get(lease)
             if failure is None:
                 notices += self._kept(lease, batch, began_at, factor)
+            elif lease.conditional and (failure.is_unknown or failure.is_conflict):
+                lease.due_at = math.inf
+                notices += self._lost_once(lease, failure.message)
             elif failure.is_unknown and batch.kind == "renew":
                 lease.must_register = True
                 lease.due_at = now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from artemis.client.leases import Lease, LeaseState
+from artemis.client.results import InstanceVersion
 from artemis.model import Instance
 
 
@@ -27,6 +28,11 @@ class RegistrationView:
     @property
     def state(self) -> LeaseState:
         return self._lease.state
+
+    @property
+    def version(self) -> InstanceVersion | None:
+        """Revision and lease epoch of the registration that ``register`` made; None from an earlier Artemis server."""
+        return self._lease.version
 
     @property
     def last_renewed(self) -> float:

@@ -26,12 +26,23 @@ class Provenance:
     """How far the node was behind what is committed, as it measured it."""
 
 
+@dataclass(frozen=True, slots=True)
+class InstanceVersion:
+    """Which registration of an instance: both numbers change with every registration of it, and with nothing else."""
+
+    revision: int
+    epoch: int
+    """Of its lease."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service(Provenance):
     """One service as a node showed it. A service nobody registered has no instances."""
 
     service_id: str
     instances: tuple[Instance, ...]
+    versions: tuple[InstanceVersion, ...] = ()
+    """Of each instance, if they were asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

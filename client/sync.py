@@ -26,6 +26,7 @@ from artemis.client.leases import Batch, Lease
 from artemis.client.policy import RetryPolicy
 from artemis.client.registration import RegistrationView
 from artemis.client.results import Consistency, Service, Services
+from artemis.client.wire import Expected
 from artemis.errors import ArtemisError
 from artemis.model import Instance, Member
 
@@ -114,23 +115,30 @@ class ArtemisClient:
         instance: Instance,
         ttl_ms: int | None = None,
         *,
+        expected_revision: int | None = None,
+        expected_epoch: int | None = None,
         on_lease_lost: Callable[[Registration], None] | None = None,
         on_reregistered: Callable[[Registration], None] | None = None,
     ) -> Registration:
         """Put ``instance`` into the registry and keep it there. Returns once it is in.
 
+        ``expected_revision``, ``expected_epoch``: only if the instance that is registered now has them; 0: only if none
+        is. Else ``ConditionFailed``, which names what is there. An instance registered on a condition is kept only as
+        long as it is this registration: if it ends or another takes its place it is lost, and not registered again.
+
         The callbacks run on the heartbeat thread: keep them short. Raises ``InvalidInput``, ``Refused`` or
         ``Unavailable``; if that one is not definite the instance may appear, and goes when its TTL ends.
         """
         self._check_usable()
-        lease = self._core.new_lease(instance, ttl_ms)
+        expected = Expected(expected_revision, expected_epoch)
+        lease = self._core.new_lease(instance, ttl_ms, expected)
         registration = Registration(lease, self)
         if on_lease_lost is not None:
             lease.on_lost = partial(on_lease_lost, registration)
         if on_reregistered is not None:
             lease.on_reregistered = partial(on_reregistered, registration)
-        call = self._prepare(lambda: self._core.register(lease))
-        self._drive(call)
+        call = self._prepare(lambda: self._core.register(lease, expected))
+        lease.version = self._drive(call)
         with self._lock:
             if self._closed:
                 raise closed_during_call()
@@ -140,15 +148,21 @@ class ArtemisClient:
         return registration
 
     def lookup(
-        self, service_id: str, consistency: Consistency = "linearizable", max_stale_ms: int | None = None
+        self,
+        service_id: str,
+        consistency: Consistency = "linearizable",
+        max_stale_ms: int | None = None,
+        *,
+        versions: bool = False,
     ) -> Service:
         """The instances of a service, at the level asked.
 
         ``linearizable``: nothing acknowledged before the call is missing. ``session``: nothing this client has seen or
         written is missing. ``stale``: whatever the node has, but not older than ``max_stale_ms``. A service nobody
-        registered has no instances. Raises ``InvalidInput``, ``Refused`` or ``Unavailable``.
+        registered has no instances. ``versions``: fill in ``Service.versions``. Raises ``InvalidInput``, ``Refused`` or
+        ``Unavailable``.
         """
-        return self._call(lambda: self._core.lookup(service_id, consistency, max_stale_ms))
+        return self._call(lambda: self._core.lookup(service_id, consistency, max_stale_ms, versions=versions))
 
     def services(self, consistency: Consistency = "linearizable", max_stale_ms: int | None = None) -> Services:
         """All services that have instances. Levels and errors as in ``lookup``."""

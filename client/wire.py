@@ -7,7 +7,7 @@ what to do about an answer; ``artemis.client.answers`` does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -36,6 +36,21 @@ class WireInstance(msgspec.Struct, rename="camel", omit_defaults=True):
     status: str | None = None
     metadata: dict[str, str | None] | None = None
     lease_ttl_ms: int | None = None
+    expected_revision: int | None = None
+    expected_epoch: int | None = None
+    revision: int | None = None
+    """This and the next are in look-ups that ask for them."""
+    lease_epoch: int | None = None
+
+
+class Expected(NamedTuple):
+    """What a write expects of the present registration of its instance. 0: there is none. None: not compared."""
+
+    revision: int | None = None
+    epoch: int | None = None
+
+
+ANYTHING = Expected()
 
 
 class _Instances(msgspec.Struct, rename="camel"):
@@ -73,6 +88,8 @@ class WireFailedInstance(msgspec.Struct, rename="camel"):
     instance: WireInstance | None = None
     error_code: str | None = None
     error_message: str | None = None
+    current_revision: int | None = None
+    current_epoch: int | None = None
 
 
 class RegistryResponse(Response, rename="camel"):
@@ -108,9 +125,9 @@ class NodesResponse(Response, rename="camel"):
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_instances(items: Iterable[tuple[Instance, int | None]]) -> bytes:
+def encode_instances(items: Iterable[tuple[Instance, int | None, Expected]]) -> bytes:
     """The body of register, heartbeat and unregister. Each instance goes whole: nodes validate it in all three."""
-    return _encode(_Instances([_to_wire(instance, ttl_ms) for instance, ttl_ms in items]))
+    return _encode(_Instances([_to_wire(instance, ttl_ms, expected) for instance, ttl_ms, expected in items]))
 
 
 def encode_lookup(service_id: str, region_id: str | None, zone_id: str | None) -> bytes:
@@ -152,7 +169,7 @@ def members_of(response: NodesResponse) -> tuple[Member, ...]:
     )
 
 
-def _to_wire(instance: Instance, ttl_ms: int | None) -> WireInstance:
+def _to_wire(instance: Instance, ttl_ms: int | None, expected: Expected) -> WireInstance:
     return WireInstance(
         service_id=instance.service_id,
         instance_id=instance.instance_id,
@@ -168,4 +185,6 @@ def _to_wire(instance: Instance, ttl_ms: int | None) -> WireInstance:
         status=instance.status,
         metadata=instance.metadata,
         lease_ttl_ms=ttl_ms,
+        expected_revision=expected.revision,
+        expected_epoch=expected.epoch,
     )

@@ -482,8 +482,8 @@ def never_read_the_records_again(patch: pytest.MonkeyPatch) -> None:
 def believe_the_first_two(patch: pytest.MonkeyPatch) -> None:
     guarded = StateDigests.__init__
 
-    def credulous(self: StateDigests, host: Any, peers: tuple[str, ...]) -> None:
-        guarded(self, host, peers)
+    def credulous(self: StateDigests, *args: Any) -> None:
+        guarded(self, *args)
         self._majority = 2
 
     patch.setattr(StateDigests, "__init__", credulous)
