@@ -15,7 +15,7 @@ from typing import Literal
 
 from jepsen_lite.cluster import Cluster, ClusterError
 from jepsen_lite.history import Detail, Event, Recorder
-from jepsen_lite.proxy import ProxiedCluster
+from jepsen_lite.proxy import SeverableCluster
 
 Kind = Literal["kill", "pause", "cut", "mute", "deaf"]
 """``cut``: no byte between the node and any other; ``mute``: none from it; ``deaf``: none to it."""
@@ -36,7 +36,7 @@ ALL_FAULTS: tuple[tuple[Kind, Target], ...] = (
     ("mute", "follower"),
     ("pause", "followers"),
 )
-"""With faults of links, for a ``ProxiedCluster``."""
+"""With faults of links, for a ``SeverableCluster``."""
 ENDS: dict[Kind, str] = {"kill": "restart", "pause": "resume", "cut": "heal", "mute": "heal", "deaf": "heal"}
 LONGEST_S = 4.0
 """Longer than several election timeouts, shorter than any lease of the set workload."""
@@ -133,14 +133,14 @@ def _begin(cluster: Cluster, kind: Kind, nodes: list[str]) -> None:
             for node in nodes:
                 cluster.pause(node)
         case "cut" | "mute" | "deaf":
-            if not isinstance(cluster, ProxiedCluster):
+            if not isinstance(cluster, SeverableCluster):
                 raise ClusterError(f"{kind}: the links of this cluster cannot be cut")
             for node in nodes:
                 for other in cluster.ids:
                     if other != node and kind != "deaf":
-                        cluster.proxies.cut(node, other)
+                        cluster.links.cut(node, other)
                     if other != node and kind != "mute":
-                        cluster.proxies.cut(other, node)
+                        cluster.links.cut(other, node)
 
 
 def _end(cluster: Cluster, kind: Kind, nodes: list[str]) -> None:
@@ -152,8 +152,8 @@ def _end(cluster: Cluster, kind: Kind, nodes: list[str]) -> None:
             for node in nodes:
                 cluster.resume(node)
         case "cut" | "mute" | "deaf":
-            assert isinstance(cluster, ProxiedCluster)
-            cluster.proxies.heal()
+            assert isinstance(cluster, SeverableCluster)
+            cluster.links.heal()
 
 
 async def _until(stop: asyncio.Event, seconds: float) -> None:

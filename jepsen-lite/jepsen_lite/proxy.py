@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from jepsen_lite.cluster import HOST, Cluster, free_ports
 
@@ -167,7 +168,30 @@ def _bound(port: int) -> socket.socket:
     return listener
 
 
-class ProxiedCluster(Cluster):
+class Links(Protocol):
+    """The links between the nodes of a cluster, each direction for itself."""
+
+    def cut(self, sender: str, receiver: str) -> None:
+        """Nothing from ``sender`` reaches ``receiver`` any more; the other direction stays. Returns when it holds."""
+
+    def isolate(self, node: str) -> None:
+        """Cut both directions between ``node`` and every other."""
+
+    def heal(self) -> None:
+        """Open every direction again."""
+
+
+class SeverableCluster(Cluster):
+    """A cluster whose ``links`` can be cut."""
+
+    links: Links
+
+    def heal(self) -> None:
+        self.links.heal()
+        super().heal()
+
+
+class ProxiedCluster(SeverableCluster):
     """A cluster whose nodes reach each other only through ``proxies``."""
 
     def __init__(
@@ -175,16 +199,13 @@ class ProxiedCluster(Cluster):
     ) -> None:
         # Bound before the nodes' own ports are drawn, so that none is drawn twice.
         self.proxies = Proxies([f"n{number}" for number in range(1, size + 1)])
+        self.links = self.proxies
         super().__init__(directory, size=size, command=command, arguments=arguments)
         self.proxies.start({node: address.raft_port for node, address in self.addresses.items()})
 
     def raft_ports(self, node: str) -> dict[str, int]:
         direct = super().raft_ports(node)
         return {peer: port if peer == node else self.proxies.ports[node, peer] for peer, port in direct.items()}
-
-    def heal(self) -> None:
-        self.proxies.heal()
-        super().heal()
 
     def close(self) -> None:
         super().close()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from jepsen_lite.cluster import Cluster
-from jepsen_lite.proxy import ProxiedCluster
+from jepsen_lite.proxy import ProxiedCluster, SeverableCluster
 from jepsen_lite.registry import (
     Consistency,
     evidence_of,
@@ -36,8 +36,8 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
 
 
 @pytest.fixture
-def proxied(cluster: Cluster) -> ProxiedCluster:
-    assert isinstance(cluster, ProxiedCluster)
+def severable(cluster: Cluster) -> SeverableCluster:
+    assert isinstance(cluster, SeverableCluster)
     return cluster
 
 
@@ -66,13 +66,13 @@ async def until_not_ready(cluster: Cluster, node: str) -> None:
 
 @pytest.mark.parametrize("role", ["leader", "follower"])
 async def test_c12_only_the_side_with_a_majority_writes(
-    calls: Calls, proxied: ProxiedCluster, service: str, role: str
+    calls: Calls, severable: SeverableCluster, service: str, role: str
 ) -> None:
-    alone = node_of(proxied, role)
+    alone = node_of(severable, role)
     other, third = (node for node in NODES if node != alone)
     before = succeeded(await calls.register(alone, service, ["k"], {"v": "0"}))
     assert {await value(calls, node, service) for node in NODES} == {"0"}
-    proxied.proxies.isolate(alone)
+    severable.links.isolate(alone)
 
     started = time.monotonic()
     refused, read = await asyncio.gather(
@@ -88,14 +88,14 @@ async def test_c12_only_the_side_with_a_majority_writes(
 
     await eventually(write_b, "the majority accepts a write")
     assert await value(calls, third, service) == "B"
-    await until_not_ready(proxied, alone)
+    await until_not_ready(severable, alone)
     assert evidence_of(await calls.lookup(alone, service)).code == "service-unavailable"
     stale = await calls.lookup(alone, service, "stale")
     if evidence_of(stale).code != "service-unavailable":
         assert await value(calls, alone, service, "stale") == "0"
         assert revision(stale) >= revision(before)
 
-    await asyncio.to_thread(proxied.heal)
+    await asyncio.to_thread(severable.heal)
     assert {await value(calls, node, service) for node in NODES} == {"B"}
     succeeded(await calls.register(alone, service, ["after"], {"v": "C"}))
     assert {await value(calls, node, service) for node in NODES} == {"B"}
@@ -143,30 +143,30 @@ async def test_c14_a_stopped_node_ends_no_living_lease(calls: Calls, cluster: Cl
 
 @pytest.mark.parametrize("blocked", ["from the leader", "to the leader"])
 async def test_c15_loss_in_one_direction_ends_no_lease(
-    calls: Calls, proxied: ProxiedCluster, service: str, blocked: str
+    calls: Calls, severable: SeverableCluster, service: str, blocked: str
 ) -> None:
     """The client starts every round at the node behind the bad direction."""
-    leader = proxied.leader()
+    leader = severable.leader()
     follower, third = (node for node in NODES if node != leader)
     # An attempt at the follower takes its whole time budget before the next node is asked: more than half of TTL_S.
-    leases = Living(proxied, service, (follower, third, leader), 2 * TTL_S)
+    leases = Living(severable, service, (follower, third, leader), 2 * TTL_S)
     await leases.register(calls)
     async with leases.beating():
-        proxied.proxies.cut(*((leader, follower) if blocked == "from the leader" else (follower, leader)))
+        severable.links.cut(*((leader, follower) if blocked == "from the leader" else (follower, leader)))
         await leases.outlive(calls, (third, leader), 3 * TTL_S)
-        await asyncio.to_thread(proxied.heal)
+        await asyncio.to_thread(severable.heal)
         assert await calls.eventual_ids(follower, service) == set(leases.ids)
 
 
 async def test_c28_a_node_without_contact_to_a_leader_is_not_ready(
-    calls: Calls, proxied: ProxiedCluster, service: str
+    calls: Calls, severable: SeverableCluster, service: str
 ) -> None:
-    node = node_of(proxied, "follower")
-    proxied.proxies.isolate(node)
-    await until_not_ready(proxied, node)
+    node = node_of(severable, "follower")
+    severable.links.isolate(node)
+    await until_not_ready(severable, node)
     report = await calls.request(node, "GET", "/readyz?verbose")
     assert b"[-]leader known" in report.body
     assert (await calls.request(node, "GET", "/health")).body == b"OK"
-    assert all(proxied.is_ready(other) for other in NODES if other != node)
-    await asyncio.to_thread(proxied.heal)
-    assert proxied.is_ready(node)
+    assert all(severable.is_ready(other) for other in NODES if other != node)
+    await asyncio.to_thread(severable.heal)
+    assert severable.is_ready(node)
