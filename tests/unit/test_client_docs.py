@@ -19,9 +19,10 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUTPUT = {
     0: "['http://10.0.0.7:8080/']\n",
     1: "active 10000\n",
-    2: "() 0 n1 stale 0.0\n['http://n1.test:1', 'http://n2.test:2', 'http://n3.test:3']\n",
-    3: "instance.url | must be a text that is not blank, not None\n",
-    4: "orders-1\n",
+    2: "this process leads InstanceVersion(revision=1, epoch=1)\n()\n",
+    3: "() 0 n1 stale 0.0\n['http://n1.test:1', 'http://n2.test:2', 'http://n3.test:3']\n",
+    4: "instance.url | must be a text that is not blank, not None\n",
+    5: "orders-1\n",
 }
 
 
@@ -33,7 +34,7 @@ def blocks(name: str) -> list[str]:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """The addresses of the snippets lead to a cluster in memory."""
     cluster = FakeCluster()
-    cluster.extra_headers = {"x-artemis-node": "n1"}
+    cluster.extra_headers = {"x-artemis-node": "n1", "etag": '"1"', "x-artemis-lease-epoch": "1"}
     blocking, awaiting = httpx.MockTransport(cluster.handle), httpx.MockTransport(cluster.handle_async)
     monkeypatch.setattr(httpx, "Client", _with(httpx.Client, blocking))
     monkeypatch.setattr(httpx, "AsyncClient", _with(httpx.AsyncClient, awaiting))
