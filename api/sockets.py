@@ -114,6 +114,10 @@ class Sockets:
         self.refused = 0
         self.stalled = 0
 
+    def at(self, path: str) -> bool:
+        """Whether there is a WebSocket at this path."""
+        return path in self._endpoints
+
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the path's handler to its end. Raises ``HttpFault`` if the handshake is to be refused, as a handler may
         before it accepts."""
