@@ -26,6 +26,7 @@ small_limits = st.builds(
     change_bytes_max=st.integers(0, 1_000),
     requests_max=st.integers(0, 2),
     request_window_ms=st.integers(0, 3_000),
+    evictions_max=st.integers(1, 3),
 )
 
 
@@ -48,7 +49,7 @@ def test_random_logs_reach_every_situation_that_matters() -> None:
     def look(log: Log) -> None:
         registry = Registry()
         for index, entry in log:
-            before = registry.instance_count
+            before, held = registry.instance_count, registry.held(None)
             for outcome, proposal in zip(registry.apply(index, entry), entry.proposals, strict=True):
                 match outcome:
                     case None:
@@ -68,23 +69,33 @@ def test_random_logs_reach_every_situation_that_matters() -> None:
                     seen.update({"condition met"} if met else ())
             if not entry.proposals and registry.instance_count < before:
                 seen.add("evicted")
+            if registry.held(None) > held:
+                seen.add("held for a service" if registry.protection.services else "held for all")
+            if registry.held(None) < held:
+                seen.add("still protected" if registry.protecting else "protected no more")
 
     look()
     everything = {"skipped", "expired", "request-id-reused", "superseded", "renewed", "replaced", "removed", "evicted"}
+    everything |= {"held for a service", "held for all", "still protected", "protected no more"}
     conflicts = {f"conflict in {outcome}" for outcome in ("Registered", "Renewed", "Unregistered")}
     assert seen == everything | conflicts | {"condition met"}
 
 
 @settings(max_examples=100, deadline=None)
-@given(logs())
-def test_the_registry_does_what_the_specification_says(log: Log) -> None:
-    real, spec = Registry(), NaiveRegistry()
+@given(logs(), st.sampled_from([5_000, 5_000, 1, 2]))
+def test_the_registry_does_what_the_specification_says(log: Log, evictions_max: int) -> None:
+    real, spec = Registry(StateLimits(evictions_max=evictions_max)), NaiveRegistry(evictions_max=evictions_max)
     for index, entry in log:
         assert real.apply(index, entry) == spec.apply(entry)
         assert (real.revision, real.clock_ms) == (spec.revision, spec.clock_ms)
         assert real.changes_since(0) == spec.changes or not spec.changes
         assert real.members == spec.members
         assert real.instance_count == real.lease_count == len(spec.rows)
+        assert real.held(None) == sum(row.held_until_ms is not None for row in spec.rows)
+        protection = real.protection
+        assert (protection.since_ms, protection.settings) == (spec.protected.get(None, (None,))[0], spec.settings)
+        since_ms = {service: since for service, (since, _) in spec.protected.items() if service is not None}
+        assert {each.service_id: each.since_ms for each in protection.services} == since_ms
         for row in spec.rows:
             record = real.find(row.key)
             assert record is not None
@@ -179,7 +190,11 @@ def test_a_reader_that_follows_the_changes_has_what_the_services_list(log: Log, 
 @settings(max_examples=100, deadline=None)
 @given(logs(), small_limits)
 def test_a_bounded_ring_answers_as_the_unbounded_one_or_compacted(log: Log, limits: StateLimits) -> None:
-    ample = StateLimits(requests_max=limits.requests_max, request_window_ms=limits.request_window_ms)
+    ample = StateLimits(
+        requests_max=limits.requests_max,
+        request_window_ms=limits.request_window_ms,
+        evictions_max=limits.evictions_max,
+    )
     bounded, unbounded = applied(log, limits), applied(log, ample)
     for revision in range(bounded.revision + 2):
         found = bounded.changes_since(revision)

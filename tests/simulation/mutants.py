@@ -19,10 +19,19 @@ from multiprocessing.process import BaseProcess
 
 import hypothesis  # imported once here instead of in the process of each test
 
-from tests.simulation import mutants_of_disk, mutants_of_raft, mutants_of_registry
+from tests.simulation import mutants_of_disk, mutants_of_protection, mutants_of_raft, mutants_of_registry
 from tests.simulation.mutant import MUTANTS, Named, Seeds, Verdict, judge
 
-__all__ = ["FAST", "MUTANTS", "hypothesis", "mutants_of_disk", "mutants_of_raft", "mutants_of_registry", "run"]
+__all__ = [
+    "FAST",
+    "MUTANTS",
+    "hypothesis",
+    "mutants_of_disk",
+    "mutants_of_protection",
+    "mutants_of_raft",
+    "mutants_of_registry",
+    "run",
+]
 
 SECONDS_MAX = 300.0
 """Real time after which a mutant counts as not found: it may loop for ever."""

@@ -8,6 +8,7 @@ from artemis.commands import (
     Announce,
     Command,
     Condition,
+    Configure,
     Entry,
     Proposal,
     Register,
@@ -17,6 +18,7 @@ from artemis.commands import (
     Unregister,
 )
 from artemis.model import Instance, InstanceKey, Member
+from artemis.protection import ProtectionSettings
 from tests.support.replica import through_bytes
 
 # Values come from small pools: one draw each, where building them field by field would cost most of a test's time.
@@ -52,6 +54,13 @@ _conditions = st.lists(
     max_size=2,
 ).map(tuple)
 _mostly_none = st.one_of(st.just(()), st.just(()), _conditions)
+_PROTECTIONS = [
+    ProtectionSettings(),
+    ProtectionSettings(enabled=False),
+    ProtectionSettings(leases_min=1, share_percent=1, window_ms=1_000, hold_ms=4_000),
+    ProtectionSettings(leases_min=2, share_percent=20, window_ms=2_000, hold_ms=2_500),
+    ProtectionSettings(leases_min=2, share_percent=60, window_ms=5_000, hold_ms=10_000),
+]
 
 _registrations = st.builds(Registration, st.sampled_from(_INSTANCES), st.sampled_from(_TTLS_MS))
 commands: st.SearchStrategy[Command] = st.one_of(
@@ -64,7 +73,7 @@ commands: st.SearchStrategy[Command] = st.one_of(
         conditions=_mostly_none,
     ),
     st.builds(Unregister, st.lists(st.sampled_from(_KEYS), min_size=1, max_size=3).map(tuple), _mostly_none),
-    st.sampled_from(_MEMBERS).map(Announce),
+    st.sampled_from(_MEMBERS).map(Announce) | st.sampled_from(_PROTECTIONS).map(Configure),
 )
 # Mostly a fresh number of the present start; sometimes one that was used, left out, or of another start.
 _numbers = st.sampled_from([(0, 1)] * 12 + [(0, 3), (0, 0), (0, -2), (1, 1), (-1, 1)])
@@ -76,7 +85,9 @@ _budgets_ms = st.sampled_from([5_000] * 8 + [0, -1])
 def logs(draw: st.DrawFn, size_max: int = 14) -> list[tuple[int, Entry]]:
     """(index, entry) pairs. Indices jump now and then, stamps go back now and then."""
     found: list[tuple[int, Entry]] = []
-    index, clock_ms, incarnation, seq = 0, 0, 1, 0
+    index, clock_ms, incarnation, seq = 1, 0, 1, 1
+    first = Proposal("n1", 1, 1, None, 0, Configure(draw(st.sampled_from(_PROTECTIONS))))
+    found.append((index, through_bytes(clock_ms, first)))
     for _ in range(draw(st.integers(0, size_max) | st.just(size_max))):
         index += draw(st.sampled_from([1, 1, 5]))
         clock_ms += draw(st.sampled_from([0, 1, 500, 1_000, 3_000, -100]))

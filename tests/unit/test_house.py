@@ -20,6 +20,7 @@ TOOLS = ("jepsen-lite", "benchmarks")
 
 DOMAIN_LIBRARY = {
     "__future__",
+    "bisect",
     "collections",
     "dataclasses",
     "enum",
