@@ -21,15 +21,21 @@ from jepsen_lite.fsync_audit import fsync_audit
 from jepsen_lite.hopping import SOON_A_BOOKMARK, hopping
 from jepsen_lite.hopping import Settings as WatchSettings
 from jepsen_lite.images import ImageError, enter_namespace, obstacle
-from jepsen_lite.leases import Least, Settings, leases
+from jepsen_lite.lease_report import Least
+from jepsen_lite.leases import Settings, leases
+from jepsen_lite.namespaces import NamespaceCluster
+from jepsen_lite.namespaces import obstacle as obstacle_to_namespaces
 from jepsen_lite.owners import Habits
 from jepsen_lite.powercut import ImageCluster, powercut
-from jepsen_lite.proxy import ProxiedCluster
+from jepsen_lite.proxy import ProxiedCluster, SeverableCluster
 from jepsen_lite.strangers import SecretCluster, strangers
 
 STORE = Path(__file__).resolve().parent.parent / "store"
 store_option = click.option(
     "--store", type=click.Path(path_type=Path), default=STORE, help="Where logs and images are kept meanwhile."
+)
+namespaces_option = click.option(
+    "--namespaces", is_flag=True, help="Lose packets in network namespaces instead of holding bytes in proxies (root)."
 )
 CANNOT = "cannot mount images: "
 """Begins the line that says why; the kill -9 of all nodes (``run``, tests/cluster) is the tier below."""
@@ -134,8 +140,11 @@ def strangers_command(seconds: float, seed: int | None, store: Path) -> None:
 @click.option(
     "--kills", type=click.IntRange(1), default=None, help="Only kill the leader, so often; TTL 6 s, no owner stops."
 )
+@namespaces_option
 @store_option
-def leases_command(seconds: float, seed: int | None, owners: int, kills: int | None, store: Path) -> None:
+def leases_command(
+    seconds: float, seed: int | None, owners: int, kills: int | None, namespaces: bool, store: Path
+) -> None:
     """Owners stop and resume while leaders are killed, stopped and cut off: how early and how late do leases end?"""
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     directory = new_directory(store, f"leases-{seed}")
@@ -152,7 +161,7 @@ def leases_command(seconds: float, seed: int | None, owners: int, kills: int | N
             least=Least(ended=owners, leaderships=kills),
         )
     try:
-        cluster = ProxiedCluster(directory)
+        cluster = _severable(directory, namespaces)
         with cluster:
             result, text = leases(cluster, settings)
     except ClusterError as exc:
@@ -165,15 +174,16 @@ def leases_command(seconds: float, seed: int | None, owners: int, kills: int | N
 @click.command("watch")
 @click.option("--time", "seconds", type=click.FloatRange(5), default=120.0, show_default=True, help="How long.")
 @click.option("--seed", type=int, default=None, help="Repeats the plan of faults.  [default: drawn]")
+@namespaces_option
 @store_option
-def watch_command(seconds: float, seed: int | None, store: Path) -> None:
+def watch_command(seconds: float, seed: int | None, namespaces: bool, store: Path) -> None:
     """Watchers go from node to node under faults: does what they are told add up to what linearizable reads give?"""
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     directory = new_directory(store, f"watch-{seed}")
     print(f"seed {seed}, logs in {directory}", flush=True)
     plan = nemesis.plan(seed, seconds, nemesis.ALL_FAULTS)
     try:
-        cluster = ProxiedCluster(directory, arguments=SOON_A_BOOKMARK)
+        cluster = _severable(directory, namespaces, SOON_A_BOOKMARK)
         with cluster:
             result, text = hopping(cluster, WatchSettings(seed=seed, plan=plan, seconds=seconds))
     except ClusterError as exc:
@@ -181,6 +191,15 @@ def watch_command(seconds: float, seed: int | None, store: Path) -> None:
     if result == "valid":
         shutil.rmtree(directory)
     finish(result, text)
+
+
+def _severable(directory: Path, namespaces: bool, arguments: Sequence[str] = ()) -> SeverableCluster:
+    """Ends the command where there can be no namespaces."""
+    if not namespaces:
+        return ProxiedCluster(directory, arguments=arguments)
+    if reason := obstacle_to_namespaces():
+        finish("inconclusive", f"no network namespaces: {reason}")
+    return NamespaceCluster(directory, arguments=arguments)
 
 
 def new_directory(store: Path, name: str) -> Path:

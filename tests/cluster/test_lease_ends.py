@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from jepsen_lite.cluster import Cluster
-from jepsen_lite.leases import LATE_S
+from jepsen_lite.lease_report import LATE_S
 from jepsen_lite.registry import instance_ids, outcome_of
 from jepsen_lite.tails import Outages
 from tests.cluster.calls import NODES, Calls, attempt, calls_on, eventually, revision, succeeded

@@ -9,7 +9,8 @@ import pytest
 
 from jepsen_lite import nemesis
 from jepsen_lite.cluster import Cluster
-from jepsen_lite.leases import Least, Settings, leases
+from jepsen_lite.lease_report import Least
+from jepsen_lite.leases import Settings, leases
 from jepsen_lite.owners import Habits
 from jepsen_lite.proxy import ProxiedCluster
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from jepsen_lite.checker import Result
-from jepsen_lite.leases import Least, Run, certainly_late, judge, table, tails
+from jepsen_lite.lease_report import Least, Run, certainly_late, judge, table, tails
 from jepsen_lite.owners import BUDGET_MS, Lease, Leases
 from jepsen_lite.tails import OUTAGE_SECONDS, Outages
 
