@@ -2,8 +2,7 @@
 
 The state knows the lease clock only, which counts while the cluster could accept renewals. Times shown here are that
 clock moved by the difference between this node's wall clock and the clock's latest stamp: right for what just happened,
-early by the time the cluster stood still for what lies further back. When a lease was created is known as long as its
-registration is among the last changes that the state keeps.
+early by the time the cluster stood still for what lies further back.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import orjson
 from artemis.api.dialects import Data, Dialect
 from artemis.api.dialects.java import instance_text
 from artemis.api.registrations import is_legacy
-from artemis.model import Compacted, Record
+from artemis.model import Record
 from artemis.registry import Registry
 
 LEASES_AT_ONCE = 500
@@ -39,8 +38,7 @@ async def report(
     the others. Services are listed as they stand now; what ends while they are encoded is left out."""
     views = [registry.service(service_id) for service_id in service_ids] or list(registry.services())
     services: dict[str, tuple[Record, ...]] = {view.service_id: view.records for view in views if view is not None}
-    creations_ms = _creations(registry)
-    rows = _Rows(registry, creations_ms, dialect, epoch_offset_ms)
+    rows = _Rows(registry, dialect, epoch_offset_ms)
     found = Data()
     total = waiting = 0
     for service_id, records in services.items():
@@ -59,21 +57,9 @@ async def report(
     return Leases(total, found)
 
 
-def _creations(registry: Registry) -> Mapping[int, int]:
-    """Lease time by revision, of every change that is still kept."""
-    changes = registry.changes_since(0)
-    if isinstance(changes, Compacted):
-        changes = registry.changes_since(changes.oldest)
-        assert not isinstance(changes, Compacted)
-    return {change.revision: change.clock_ms for change in changes}
-
-
 class _Rows:
-    def __init__(
-        self, registry: Registry, creations_ms: Mapping[int, int], dialect: Dialect, epoch_offset_ms: int
-    ) -> None:
+    def __init__(self, registry: Registry, dialect: Dialect, epoch_offset_ms: int) -> None:
         self._registry = registry
-        self._creations_ms = creations_ms
         self._encode: Callable[[Mapping[str, object]], bytes] = dialect.fragment
         self._offset_ms = epoch_offset_ms
 
@@ -82,10 +68,9 @@ class _Rows:
         term = self._registry.lease(record.lease_id)
         if term is None:
             return None
-        created_ms = self._creations_ms.get(record.revision)
         return self._encode(
             {
-                "creationTime": None if created_ms is None else local_time(created_ms + self._offset_ms),
+                "creationTime": local_time(term.granted_ms + self._offset_ms),
                 # It has not ended. The name is spelled as the earlier servers did.
                 "evitionTime": local_time(0),
                 "instance": instance_text(record.instance),

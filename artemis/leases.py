@@ -41,12 +41,15 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
 
     key: InstanceKey
     ttl_ms: int
+    granted_ms: int
+    """The lease clock at the registration. For people: nothing is decided by it."""
 
 
 class LeaseTerm(NamedTuple):
     """One lease as it stands. Times are on the lease clock."""
 
     ttl_ms: int
+    granted_ms: int
     renewed_ms: int
     """The stamp of the last renewal, or of the registration if there was none."""
 
@@ -87,11 +90,12 @@ class LeaseTable:
         grant = self._grants.get(lease_id)
         if grant is None:
             return None
-        return LeaseTerm(grant.ttl_ms, self._deadlines_ms[lease_id] - grant.ttl_ms - LEASE_STAMP_ERROR_MS)
+        renewed_ms = self._deadlines_ms[lease_id] - grant.ttl_ms - LEASE_STAMP_ERROR_MS
+        return LeaseTerm(grant.ttl_ms, grant.granted_ms, renewed_ms)
 
     def grant(self, lease_id: int, key: InstanceKey, ttl_ms: int, clock_ms: int) -> None:
         deadline_ms = _deadline(clock_ms, ttl_ms)
-        self._grants[lease_id] = Grant(key, ttl_ms)
+        self._grants[lease_id] = Grant(key, ttl_ms, clock_ms)
         self._deadlines_ms[lease_id] = deadline_ms
         heappush(self._queue, (deadline_ms, lease_id))
 

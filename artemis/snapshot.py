@@ -65,6 +65,7 @@ class RecordRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     lease_id: int
     revision: int
     ttl_ms: int
+    granted_ms: int
     deadline_ms: int
     held_until_ms: int | None
 
@@ -143,9 +144,16 @@ def _rows(frozen: FrozenState) -> Iterator[msgspec.Struct]:
         yield ServiceRow(service_id, revision, len(records))
         for record in records:
             lease_id = record.lease_id
-            ttl_ms = frozen.grants[lease_id].ttl_ms
-            deadline_ms, held_until_ms = frozen.deadlines_ms[lease_id], frozen.held_until_ms.get(lease_id)
-            yield RecordRow(record.instance, lease_id, record.revision, ttl_ms, deadline_ms, held_until_ms)
+            grant = frozen.grants[lease_id]
+            yield RecordRow(
+                record.instance,
+                lease_id,
+                record.revision,
+                grant.ttl_ms,
+                grant.granted_ms,
+                frozen.deadlines_ms[lease_id],
+                frozen.held_until_ms.get(lease_id),
+            )
     yield from frozen.changes
     for request_id, remembered in frozen.requests.items():
         yield RequestRow(request_id, remembered.fingerprint, remembered.clock_ms, remembered.outcome)
@@ -232,7 +240,7 @@ def _read_service(
         if key.service_id != service_key:
             raise DataDamaged(f"snapshot: service {service.service_id!r} holds an instance of {key.service_id!r}")
         services.records.append(Record(row.instance, row.lease_id, row.revision))
-        grants[row.lease_id] = Grant(key, row.ttl_ms)
+        grants[row.lease_id] = Grant(key, row.ttl_ms, row.granted_ms)
         deadlines_ms[row.lease_id] = row.deadline_ms
         if row.held_until_ms is not None:
             held_until_ms[row.lease_id] = row.held_until_ms

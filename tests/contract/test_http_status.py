@@ -17,7 +17,6 @@ from artemis.api.serving import JAVA, RUST
 from artemis.api.settings import HttpSettings
 from artemis.commands import Unregister
 from artemis.model import InstanceKey
-from artemis.registry import StateLimits
 from tests.support.http import NOW_MS, Api, camel_instance
 from tests.support.loopback import LoopbackCluster
 
@@ -210,18 +209,6 @@ def test_it_is_not_safe_while_leases_are_held() -> None:
     cluster.advance(20_200)
     answer = api.get(STATUS + "leases.json").json()
     assert (answer["isSafe"], answer["isSafeCheckEnabled"], answer["leaseCount"]) == (False, True, 60)
-
-
-def test_a_creation_that_is_no_longer_kept_is_not_made_up() -> None:
-    cluster = LoopbackCluster(limits=StateLimits(changes_max=1))
-    api = Api(cluster["n1"])
-    for service_id in ("first", "second"):
-        api.post(REGISTER, {"instances": [camel_instance(service_id)]})
-    leases = api.get(STATUS + "leases.json").json()["leases"]
-    assert leases["first"][0]["creationTime"] is None
-    assert leases["second"][0]["creationTime"] == leases["second"][0]["renewalTime"] == local(NOW_MS)
-    rust = api.get("/api/status/leases.json").json()["leasesStatus"]
-    assert "creationTime" not in rust["first"][0]
 
 
 def test_many_leases_are_encoded_in_turns_and_what_ends_meanwhile_is_left_out() -> None:

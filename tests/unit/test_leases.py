@@ -163,9 +163,9 @@ def test_the_term_of_a_lease_says_when_it_was_renewed_last() -> None:
     replica = Replica()
     replica.step(10_000)
     (lease,) = replica.register(instance(), ttl_ms=TTL_MS)
-    assert replica.registry.lease(lease) == LeaseTerm(ttl_ms=TTL_MS, renewed_ms=10_000)
+    assert replica.registry.lease(lease) == LeaseTerm(ttl_ms=TTL_MS, granted_ms=10_000, renewed_ms=10_000)
     replica.step(10_600)
     replica.propose(Renew(lease_ids=(lease,)))
-    assert replica.registry.lease(lease) == LeaseTerm(ttl_ms=TTL_MS, renewed_ms=10_600)
+    assert replica.registry.lease(lease) == LeaseTerm(ttl_ms=TTL_MS, granted_ms=10_000, renewed_ms=10_600)
     replica.step(10_600 + TTL_MS + LEASE_STAMP_ERROR_MS)
     assert replica.registry.lease(lease) is None
