@@ -118,6 +118,19 @@ async def test_no_push_is_lost_or_repeated_when_the_leader_is_killed(
         assert versions == sorted(set(versions))
 
 
+async def test_a_node_that_was_stopped_pushes_what_it_missed(cluster: Cluster, calls: Calls, service: str) -> None:
+    leader = cluster.leader()
+    stopped, writer = cluster.followers()
+    async with listening(cluster, stopped) as talk:
+        await subscribed(talk, service)
+        cluster.pause(stopped)
+        for number in range(50):
+            succeeded(await calls.register(leader if number % 2 else writer, service, [f"i{number}"]))
+        cluster.resume(stopped)
+        pushes = await heard_until(talk, ("new", service, "i49"))
+        assert [brief(push) for push in pushes] == [("new", service, f"i{number}") for number in range(50)]
+
+
 async def test_a_client_whose_node_died_subscribes_elsewhere_and_misses_nothing(
     cluster: Cluster, calls: Calls, service: str
 ) -> None:
