@@ -56,7 +56,7 @@ fix: $(INSTALLED)  ## rewrite what the tools can: format, import order, generate
 bench: $(INSTALLED)  ## compare with etcd on this machine (needs wrk; etcd if installed)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-jepsen: $(INSTALLED)  ## real processes, kill -9 and SIGSTOP, checked history; options: ARGS="run --time 300"
+jepsen: $(INSTALLED)  ## real processes and faults, checked; ARGS="run --time 300", "leases", "watch", "powercut"
 	PYTHONPATH=jepsen-lite $(BIN)/python -m jepsen_lite $(or $(ARGS),run)
 
 clean:  ## the environment and every cache; keeps .artemis/ (data)

@@ -7,9 +7,15 @@
     process    one artemis-node process: start, signal, reap, log
     cluster    several of them: addresses, readiness, leader, teardown
     history    events, their file, and their pairing into operations
+    pool       connections that are kept and used again
     proxy      links that can be cut per direction, and what was said on them
+    namespaces the same with packets that are lost in the kernel
     workload   the generator: unique elements added and whole-service reads, on all nodes
-    nemesis    kill -9 and SIGSTOP of leader and followers, by a seeded plan
+    nemesis    kill -9, SIGSTOP and cut links, of leader and followers, by a seeded plan
+    owners     clients with short leases that stop and come back
+    leases     a run with them; tails is its arithmetic, lease_report the verdict
+    watchers   clients that watch one node after the other
+    hopping    a run with them; replay holds what they were told against reads
     images     loop-mounted file systems whose files are copied as a power cut leaves them
     powercut   power cuts of all nodes under load
     diskfaults full and stuck disks
