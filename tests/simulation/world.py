@@ -129,9 +129,14 @@ class World:
             same_instant += 1
             if same_instant > EVENTS_PER_INSTANT_MAX:
                 self.violate("time stands still: events cause events without end")
-            if self._violation is not None:
-                raise Violation(f"seed {self.seed}, at {self.now:.3f} s: {self._violation}")
+            self._raise_violation()
+        # Also what was found between two runs, and no event came after: the checks at the end of a run are such.
+        self._raise_violation()
         self.now = until
+
+    def _raise_violation(self) -> None:
+        if self._violation is not None:
+            raise Violation(f"seed {self.seed}, at {self.now:.3f} s: {self._violation}")
 
     def run_for(self, seconds: float) -> None:
         self.run_until(self.now + seconds)
