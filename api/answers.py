@@ -1,7 +1,7 @@
 """Answers and their headers.
 
 Every answer of the registry, discovery and cluster planes says which state it was computed from and by whom. The
-headers of one node change only with its term and leader, so all but four of them are ready-made tuples.
+headers of one node change only with its term, leader and protection, so all but four of them are ready-made tuples.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Heads:
 
     def __init__(self, node: ReplicatedRegistry) -> None:
         self._node = node
-        self._seen: tuple[int, str | None, bool] | None = None
+        self._seen: tuple[int, str | None, bool, str | None] | None = None
         self._constant: Headers = []
         self._constant_bytes = b""
 
@@ -91,9 +91,13 @@ class Heads:
         return head + head_bytes(answer.headers) if answer.headers else head
 
     def _refresh(self, status: NodeStatus) -> None:
-        seen = (status.term, status.leader_id, status.known_leader)
+        protected = self._node.registry.protected_scope
+        seen = (status.term, status.leader_id, status.known_leader, protected)
         if seen != self._seen:
             self._constant = _constant(status)
+            if protected is not None:
+                # Some of what is listed may be gone: it is silent, and kept because too much is silent.
+                self._constant.append((b"x-artemis-protection", protected.encode()))
             self._constant_bytes = head_bytes(self._constant)
             self._seen = seen
 

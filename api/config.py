@@ -36,12 +36,14 @@ from artemis.api.config_kinds import (
 )
 from artemis.api.rate_limits import DEFAULT_LIMITS, WINDOW_S
 from artemis.api.settings import CONSISTENCIES, WITHOUT_QUORUM, HttpSettings
+from artemis.protection import ProtectionSettings
 
 T = TypeVar("T")
 
 ENV_PREFIX = "ARTEMIS_"
 DAY_MS = 86_400_000
 HTTP_DEFAULTS = HttpSettings()
+PROTECTION_DEFAULTS = ProtectionSettings()
 PUSH_DEFAULTS = HTTP_DEFAULTS.push
 TTL = integer(1, 366 * DAY_MS)
 
@@ -79,7 +81,15 @@ def _setting(kind: Kind[T], group: str, help_text: str, *, default: T | None = N
     return cast(T, dataclasses.field(default=default, metadata=metadata))
 
 
-CLUSTER, HTTP, PUSH, LEASES, TIMING, LOGS = "Cluster", "HTTP", "Push", "Leases", "Timing", "Logs"
+CLUSTER, HTTP, PUSH, LEASES, PROTECTION, TIMING, LOGS = (
+    "Cluster",
+    "HTTP",
+    "Push",
+    "Leases",
+    "Protection",
+    "Timing",
+    "Logs",
+)
 NONE = "none"
 
 
@@ -248,6 +258,37 @@ class Config:
     )
     ttl_ms_min: int = _setting(TTL, LEASES, "Shortest lease an instance may ask for.", default=HTTP_DEFAULTS.ttl_ms_min)
     ttl_ms_max: int = _setting(TTL, LEASES, "Longest lease an instance may ask for.", default=HTTP_DEFAULTS.ttl_ms_max)
+    protection: bool = _setting(
+        BOOLEAN,
+        PROTECTION,
+        "Hold leases instead of ending them when too many would end at once. Like the settings below, of members that"
+        " are set differently the last to start counts for all.",
+        default=PROTECTION_DEFAULTS.enabled,
+    )
+    protection_share_percent: int = _setting(
+        integer(1, 100),
+        PROTECTION,
+        "A service, or the registry, is protected when it would lose more than this share of its leases in a window.",
+        default=PROTECTION_DEFAULTS.share_percent,
+    )
+    protection_leases_min: int = _setting(
+        integer(1, 1_000_000_000),
+        PROTECTION,
+        "Fewer leases than this may always end in a window.",
+        default=PROTECTION_DEFAULTS.leases_min,
+    )
+    protection_window_ms: int = _setting(
+        integer(1_000, DAY_MS),
+        PROTECTION,
+        "The window; also how long a scope must be calm before its protection ends.",
+        default=PROTECTION_DEFAULTS.window_ms,
+    )
+    protection_hold_ms: int = _setting(
+        integer(1_000, 7 * DAY_MS),
+        PROTECTION,
+        "A lease ends this long after its deadline at the latest, protected or not.",
+        default=PROTECTION_DEFAULTS.hold_ms,
+    )
     heartbeat_ms: int = _setting(
         integer(10, 60_000), TIMING, "The leader is heard of at least this often.", default=100
     )

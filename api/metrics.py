@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from artemis.api.lease_metrics import lease_metrics
 from artemis.api.ports import ReplicatedRegistry
 
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -84,6 +85,7 @@ class NodeMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._registry()
+        yield from lease_metrics(self._node)
         yield from self._raft()
 
     def _registry(self) -> Iterator[Metric]:

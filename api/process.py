@@ -31,6 +31,7 @@ from artemis.api.stalls import StallMetrics
 from artemis.consensus.node import Node, NodeConfig
 from artemis.consensus.timing import Timing
 from artemis.model import Member
+from artemis.protection import ProtectionSettings
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,13 @@ def _node_config(
             heartbeat_ms=config.heartbeat_ms,
             election_timeout_ms_min=config.election_timeout_ms,
             election_timeout_ms_max=2 * config.election_timeout_ms,
+        ),
+        protection=ProtectionSettings(
+            enabled=config.protection,
+            share_percent=config.protection_share_percent,
+            leases_min=config.protection_leases_min,
+            window_ms=config.protection_window_ms,
+            hold_ms=config.protection_hold_ms,
         ),
     )
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -36,6 +36,8 @@ CHECK_MS = 1_000
 """Lease time between two looks at whether protection can end. Each costs by protected services."""
 
 _DAY_MS = 86_400_000
+
+ProtectedScope = Literal["registry", "services"]
 
 
 class ProtectionSettings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -139,6 +141,13 @@ class Protection:
     @property
     def active(self) -> bool:
         return self._whole is not None or bool(self._services)
+
+    @property
+    def scope(self) -> ProtectedScope | None:
+        """The widest that is protected."""
+        if self._whole is not None:
+            return "registry"
+        return "services" if self._services else None
 
     @property
     def settings(self) -> ProtectionSettings:

@@ -38,7 +38,7 @@ from artemis.lease_stats import LeaseStats
 from artemis.leases import Grant, LeaseTable, LeaseTerm
 from artemis.model import Change, ChangeType, Compacted, Instance, InstanceKey, Member, Record, encode_instance, key_of
 from artemis.outcomes import Announced, Configured, Conflict, Outcome, Refused, Registered, Renewed, Unregistered
-from artemis.protection import Protection, ProtectionSettings, ProtectionState, ProtectionView
+from artemis.protection import ProtectedScope, Protection, ProtectionSettings, ProtectionState, ProtectionView
 from artemis.services import FrozenServices, ServiceIndex, ServiceView
 from artemis.sessions import Remembered, RequestWindow, Session
 
@@ -184,6 +184,11 @@ class Registry:
     def protecting(self) -> bool:
         """The registry or a service is protected against mass eviction now."""
         return self._protection.active
+
+    @property
+    def protected_scope(self) -> ProtectedScope | None:
+        """The widest that is protected now; None: nothing."""
+        return self._protection.scope
 
     @property
     def protection(self) -> ProtectionView:

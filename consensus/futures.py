@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from artemis.commands import Announce, Command, RequestId
+from artemis.commands import Announce, Command, Configure, RequestId
 from artemis.consensus.engine import Engine
 from artemis.consensus.status import NodeStatus
 from artemis.errors import ArtemisError, Unavailable
 from artemis.model import Member
 from artemis.outcomes import Outcome
+from artemis.protection import ProtectionSettings
 from artemis.registry import Registry
 
 log = logging.getLogger("artemis.consensus")
@@ -67,14 +68,25 @@ class EngineFutures:
     def on_applied(self, listener: Callable[[int], None]) -> None:
         self._engine.on_applied(listener)
 
-    async def announce(self, member: Member) -> None:
-        """Tell the cluster where this node's HTTP side is, once it can see that the cluster does not know."""
+    async def announce(self, member: Member, protection: ProtectionSettings | None = None) -> None:
+        """Tell the cluster where this node's HTTP side is, once it can see that the cluster does not know, and how it
+        is set to protect. Settings are told once: of members that are set differently the last to start counts, and
+        they do not go on contradicting each other."""
         while True:
             if self.status().ready:
-                if self.registry.members.get(member.node_id) == member:
+                told = self.registry.members.get(member.node_id) == member
+                if protection == self.registry.protection_settings:
+                    protection = None
+                if told and protection is None:
                     return
                 try:
-                    await self.propose(Announce(member), timeout_ms=ANNOUNCE_TIMEOUT_MS)
+                    if not told:
+                        await self.propose(Announce(member), timeout_ms=ANNOUNCE_TIMEOUT_MS)
+                    if protection is not None:
+                        before = self.registry.protection_settings
+                        await self.propose(Configure(protection), timeout_ms=ANNOUNCE_TIMEOUT_MS)
+                        log.warning("the cluster's protection is now %s; it was %s", protection, before)
+                        protection = None
                 except Unavailable as exc:
                     log.debug("not announced yet: %s", exc)
             await asyncio.sleep(ANNOUNCE_SECONDS)

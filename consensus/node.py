@@ -18,6 +18,7 @@ from artemis.consensus.ports import World
 from artemis.consensus.timing import Bounds, Timing
 from artemis.consensus.transport import TcpLinks
 from artemis.model import Member
+from artemis.protection import ProtectionSettings
 
 RESIGN_MS = 500
 """How long a leader that is told to stop waits for a successor. Without one the others wait out their election
@@ -40,6 +41,8 @@ class NodeConfig:
     """The operator knows that this member's data is gone: take the state from the others (``admission``)."""
     timing: Timing = field(default_factory=Timing)
     bounds: Bounds = field(default_factory=Bounds)
+    protection: ProtectionSettings = field(default_factory=ProtectionSettings)
+    """What the whole cluster is set to when this node starts."""
 
 
 class Node(EngineFutures):
@@ -101,7 +104,7 @@ class Node(EngineFutures):
         node = cls(engine, links, queues, disk)
         engine.start()
         await links.start_server()
-        node._announcing = loop.create_task(node.announce(config.member))
+        node._announcing = loop.create_task(node.announce(config.member, config.protection))
         return node
 
     async def close(self) -> None:

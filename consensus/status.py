@@ -37,6 +37,9 @@ class NodeStatus:
     reasons: tuple[str, ...]
     """Why it is not ready, or should not be trusted with new work; empty when all is well."""
     peers: tuple[PeerStatus, ...]
+    lease_clock_age_ms: int = 0
+    """Since when the lease clock has not moved here, on this node's own clock. While there are leases it moves several
+    times a second wherever a leader and its majority are heard."""
     quarantined: bool = False
     """Its state differs from its peers', so it serves nobody (``digests``)."""
     verified_index: int = 0
