@@ -22,6 +22,8 @@ from artemis.errors import ArtemisError
 
 WAITING_MAX = 4
 """Heartbeats of one session that wait while one is being answered. A client sends one every 5 s."""
+HELD_CHARACTERS_MAX = 32 * 1024 * 1024
+"""Of heartbeats being answered or waiting, over all sessions: while there is no leader none of them ends."""
 NOTHING_SENT = "request.instances is null or empty."
 LIMITED = "Request is rate limited."
 
@@ -35,12 +37,17 @@ class HeartbeatSocket:
         self._sessions = serving.sessions
         self._heartbeats = Heartbeats(serving, Places(serving))
         self._limit = serving.limits.of("heartbeat")
+        self._held_characters = 0
 
     async def __call__(self, socket: WebSocket) -> None:
         waiting: asyncio.Queue[str] = asyncio.Queue(WAITING_MAX)
-        await self._sessions.serve(
-            socket, "registry", lambda session: (self._read(session, waiting), self._answer(session, waiting))
-        )
+        try:
+            await self._sessions.serve(
+                socket, "registry", lambda session: (self._read(session, waiting), self._answer(session, waiting))
+            )
+        finally:
+            while not waiting.empty():
+                self._held_characters -= len(waiting.get_nowait())
 
     async def _read(self, session: Session, waiting: asyncio.Queue[str]) -> None:
         """Takes messages while answers wait for the log: pings among them are answered in time."""
@@ -48,20 +55,27 @@ class HeartbeatSocket:
             text = await session.receive()
             if text is None:
                 raise SessionEnd(BINARY)
-            if waiting.full() or not self._is_admitted():
+            if waiting.full() or not self._is_admitted(len(text)):
                 self._sessions.heartbeats["rate-limited"] += 1
                 await session.send(JAVA.failed("heartbeat", "rate-limited", LIMITED))
             else:
+                self._held_characters += len(text)
                 waiting.put_nowait(text)
 
-    def _is_admitted(self) -> bool:
-        """One limit for all heartbeats of this node, over HTTP too (``java-http.md`` 4.3)."""
+    def _is_admitted(self, characters: int) -> bool:
+        """One limit of the rate for all heartbeats of this node, over HTTP too (``java-http.md`` 4.3)."""
+        if self._held_characters + characters > HELD_CHARACTERS_MAX:
+            return False
         return self._limit is None or self._limit.admits(asyncio.get_running_loop().time())
 
     async def _answer(self, session: Session, waiting: asyncio.Queue[str]) -> None:
         while True:
-            for answer in await self._answers(await waiting.get()):
-                await session.send(answer)
+            text = await waiting.get()
+            try:
+                for answer in await self._answers(text):
+                    await session.send(answer)
+            finally:
+                self._held_characters -= len(text)
 
     async def _answers(self, text: str) -> list[bytes]:
         if text.strip() == "null":

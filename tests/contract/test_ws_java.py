@@ -35,6 +35,11 @@ async def unregistered(node: LoopbackNode, *ids: str, service_id: str = "svc1") 
     await node.propose(unregister(*(instance(service_id, one) for one in ids)), timeout_ms=1_000)
 
 
+def code_of(answer: dict[str, Any]) -> str:
+    code: str = answer["responseStatus"]["errorCode"]
+    return code
+
+
 async def closed_with(talk: Talk) -> int | None:
     """The close code, after whatever comes before it."""
     try:
@@ -232,10 +237,35 @@ def test_pings_are_answered_while_heartbeats_wait_and_too_many_are_told_so() -> 
                 async with asyncio.timeout(1.0):
                     await (await talk.connection.ping())
             # One is being answered, as many as may are waiting, and one is too many.
-            assert (await talk.hear())["responseStatus"]["errorCode"] == "rate-limited"
+            assert code_of(await talk.hear()) == "rate-limited"
             node.released.set()
             for _ in range(java_heartbeat.WAITING_MAX + 1):
-                assert (await talk.hear())["responseStatus"]["errorCode"] == "partial_fail"
+                assert code_of(await talk.hear()) == "partial_fail"
+
+    play(story)
+
+
+def test_heartbeats_that_wait_take_a_bounded_part_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all sessions, and what a session held is free when it is gone."""
+    monkeypatch.setattr(java_heartbeat, "HELD_CHARACTERS_MAX", 5_000)
+    large = beat("i1", metadata={"padding": "x" * 2_000})
+
+    async def story() -> None:
+        node = slow_log()
+        async with serving(node) as site, site.open(HEARTBEAT) as talk:
+            async with site.open(HEARTBEAT) as gone:
+                for _ in range(2):
+                    await gone.say(large)
+                await (await gone.connection.ping())
+                assert code_of(await talk.ask(large)) == "rate-limited"
+            await until(lambda: site.metric("artemis_push_sessions", kind="registry") == 1)
+            await talk.say(large)
+            await talk.say(large)
+            await talk.say(large)
+            assert code_of(await talk.hear()) == "rate-limited"
+            node.released.set()
+            assert [code_of(await talk.hear()) for _ in range(2)] == ["partial_fail", "partial_fail"]
+            assert code_of(await talk.ask(large)) == "partial_fail"
 
     play(story)
 
@@ -244,7 +274,7 @@ def test_heartbeats_count_against_the_limit_of_the_node() -> None:
     async def story() -> None:
         settings = HttpSettings(rate_limits={"heartbeat": 2})
         async with serving(LoopbackCluster("n1")["n1"], settings) as site, site.open(HEARTBEAT) as talk:
-            codes = [(await talk.ask(beat("i1")))["responseStatus"]["errorCode"] for _ in range(3)]
+            codes = [code_of(await talk.ask(beat("i1"))) for _ in range(3)]
             assert codes == ["partial_fail", "partial_fail", "rate-limited"]
 
     play(story)
