@@ -44,9 +44,6 @@ REGULAR = b"\x00"
 NO_OP = b"\x01"
 _ROLES: Mapping[int, Role] = {0: "follower", 1: "candidate", 2: "leader"}
 
-APPEND_BATCH_BYTES = 2 * 1024 * 1024
-"""PySyncObj cuts a larger single entry into pickled pieces; bounds keep every entry below (``Bounds.entry_bytes``)."""
-
 
 class CoreHost(Protocol):
     """What the core asks of the engine around it."""
@@ -134,7 +131,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         conf = SyncObjConf(
             autoTick=False,
             appendEntriesUseBatch=True,
-            appendEntriesBatchSizeBytes=APPEND_BATCH_BYTES,
+            appendEntriesBatchSizeBytes=bounds.append_batch_bytes,
             appendEntriesPeriod=timing.heartbeat_ms / 1000,
             commandsQueueSize=0,
             commandsWaitLeader=False,
@@ -216,7 +213,8 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     def tick(self) -> None:
         """Elections, commitment, applying, heartbeats. Exceptions of ``host.apply`` come out here."""
-        if self.unfinished or self._host.now() >= self.due_at():
+        now = self._host.now()
+        if self.unfinished or now >= self.due_at(now):
             self._onTick(0.0)
             if self._elected_alone:
                 self._elected_alone = False
@@ -232,13 +230,13 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             self.role == "leader" and self._journal.last_index > commit_index
         )
 
-    def due_at(self) -> float:
+    def due_at(self, now: float) -> float:
         """When a tick does something although nothing arrived: the library asks about each of these in every tick, and
         most ticks come between them. A leader's majority is taken from the answers so far; later ones only prolong."""
         second = self._SyncObj__startTime + self._SyncObj__numOneSecondDumps
         if self.role != "leader":
             return min(second, self._SyncObj__raftElectionDeadline)
-        if self._host.now() >= self._majority_until:
+        if now >= self._majority_until:
             answered = sorted(self._SyncObj__lastResponseTime.values(), reverse=True)[: self._quorum - 1]
             fallback = self._timing.election_timeout_ms_min / 1000
             self._majority_until = answered[-1] + fallback if answered else float("inf")

@@ -45,9 +45,9 @@ REPORT_SECONDS = 0.5
 DOUBT_SECONDS = 2.0
 """How long digests may differ without a majority. The third one is normally there within milliseconds."""
 
-REREAD_PER_SECOND = 10_000
-"""Records read again, about 1.2 % of a core; at most ``REREAD_AT_ONCE`` (1 ms) in one turn."""
 REREAD_AT_ONCE = 1_000
+"""Most records that are read again in one turn: 1 ms."""
+
 REREAD_PAUSE_SECONDS = 0.02
 
 
@@ -68,7 +68,8 @@ class Host(Protocol):
 class StateDigests:
     """One node's comparison. ``on_applied`` after each entry, ``on_report`` for what others say."""
 
-    def __init__(self, host: Host, peers: tuple[str, ...]) -> None:
+    def __init__(self, host: Host, peers: tuple[str, ...], reread_per_second: int) -> None:
+        self._reread_per_second = reread_per_second
         self._host = host
         self._peers = peers
         self._majority = (len(peers) + 1) // 2 + 1
@@ -159,7 +160,7 @@ class StateDigests:
         if seconds < REREAD_PAUSE_SECONDS:
             return
         self._reread_at = now
-        wrong = self._reread.advance(min(int(seconds * REREAD_PER_SECOND), REREAD_AT_ONCE))
+        wrong = self._reread.advance(min(int(seconds * self._reread_per_second), REREAD_AT_ONCE))
         if wrong is not None:
             self._quarantine(wrong)
         elif self._reread.finished:

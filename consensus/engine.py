@@ -64,6 +64,7 @@ class Engine:
     ) -> None:
         """Recover from ``world.disk``. Raises ``DataDamaged`` or ``OSError`` with a message for the operator."""
         timing.validate()
+        bounds.validate()
         self.node_id = node_id
         self.cluster = cluster
         self._world = world
@@ -97,7 +98,7 @@ class Engine:
         self._listeners: list[Callable[[int], None]] = []
         age = Freshness(len(members) // 2, world.rng.getrandbits(51), world.clock())
         self.core = RaftCore(node_id, members, self.journal, self, timing, bounds, age)
-        self.digests = StateDigests(self, self.core.peers())
+        self.digests = StateDigests(self, self.core.peers(), bounds.reread_records_per_second)
         self._applying = ApplyWatch()
         self.snapshots = Snapshotting(self, store, world.snapshot_queue, bounds)
         self.snapshots.recover()
@@ -224,6 +225,7 @@ class Engine:
             quarantined=self.digests.reason() is not None,
             verified_index=self.digests.verified_index,
             differing=tuple(sorted(self.digests.differing)),
+            lease_clock_age_ms=int((self.now() - self._clock_moved_at) * 1000),
         )
 
     def _reasons(self) -> Iterator[str]:
@@ -292,14 +294,14 @@ class Engine:
         self._guarded(self._advance)
         if not self._alarm.is_set and self.failed is None:
             now = self.now()
-            self._alarm.set(now, self._due_at())
+            self._alarm.set(now, self._due_at(now))
 
-    def _due_at(self) -> float:
+    def _due_at(self, now: float) -> float:
         """When something has to be looked at here although nothing happened."""
         if not self.admission.done:
             return self.admission.due_at
         return min(
-            self.core.due_at(),
+            self.core.due_at(now),
             self.leadership.due_at(self.registry.lease_count),
             self.session.due_at,
             self.reads.due_at(),
@@ -310,7 +312,7 @@ class Engine:
     @property
     def _settled(self) -> bool:
         """Nothing is open, and nothing has changed since the last step: another one would do nothing."""
-        core = self.core
+        core, now = self.core, self.now()
         return (
             self.journal.in_step
             and not core.unfinished
@@ -319,7 +321,7 @@ class Engine:
             and self.leadership.idle
             and (core.term, core.leader_id) == self._seen
             and self.admission.done
-            and self.now() < core.due_at()  # an election is asked for, or its pre-vote was granted
+            and now < core.due_at(now)  # an election is asked for, or its pre-vote was granted
         )
 
     def _advance(self) -> None:

@@ -46,6 +46,13 @@ class Timing:
             )
 
 
+ENTRY_OVERHEAD_BYTES = 1024
+"""What an entry has besides its proposals, and more."""
+
+APPEND_BATCH_BYTES_MAX = 4 * 1024 * 1024
+"""Half a frame (``wire.FRAME_BYTES_MAX``)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """What may pile up, and where it ends."""
@@ -71,3 +78,17 @@ class Bounds:
     snapshot_trailing_entries: int = 5_000
     """Entries kept behind a snapshot, so that a follower that was away shortly needs no snapshot."""
     snapshot_chunk_bytes: int = 256 * 1024
+    append_batch_bytes: int = 2 * 1024 * 1024
+    """Log bytes in one append_entries, unless a single entry is larger. PySyncObj would cut an entry of this size into
+    pickled pieces, so it lies above every entry (``command_bytes_max``, ``entry_bytes``), and below a frame."""
+    reread_records_per_second: int = 10_000
+    """How many records are read again to find damaged ones (``digests``): about 1.2 % of a core."""
+
+    def validate(self) -> None:
+        largest = max(self.entry_bytes, self.command_bytes_max) + ENTRY_OVERHEAD_BYTES
+        if not largest < self.append_batch_bytes <= APPEND_BATCH_BYTES_MAX:
+            raise InvalidInput(
+                "append_batch_bytes",
+                f"{self.append_batch_bytes} must be more than the largest entry ({largest})"
+                f" and at most {APPEND_BATCH_BYTES_MAX}",
+            )

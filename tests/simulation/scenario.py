@@ -23,6 +23,9 @@ CALM_SECONDS_MAX = 90.0
 """From the end of all faults until every node has everything. The links dial again within a second and an election
 takes two; a snapshot of 70 kB in the smallest pieces that are drawn, on the slowest network, takes 40."""
 
+POLL_SECONDS = 0.05
+"""Between two looks at what is waited for."""
+
 EXPIRY_SLACK = 1.5
 """Seconds beyond its TTL within which a dead instance must be gone (promised: one), on a cluster that is well."""
 
@@ -73,7 +76,7 @@ class Run:
         self.cluster.watch.age_drift = drift
         self.owners = [LeaseOwner(f"owner{number}", self.door, drift) for number in range(settings.lease_owners)]
         self.cluster.watch.on_deleted.extend(owner.on_deleted for owner in self.owners)
-        self.lease_reader = LeaseReader(self.door, self.owners, settings.think)
+        self.lease_reader = LeaseReader(self.door, self.owners, max(0.5, settings.think))
         self._goal = 0
         self.actions = Actions(self.cluster)
         self.nemesis: Faults = Nemesis(
@@ -200,7 +203,7 @@ class Run:
             self._violate(f"applied more than once: {', '.join(twice[:5])}")
 
     def _require(self, condition: Callable[[], bool], otherwise: str) -> None:
-        if not self.world.run_until_true(condition, CALM_SECONDS_MAX):
+        if not self.world.run_until_true(condition, CALM_SECONDS_MAX, POLL_SECONDS):
             self._violate(f"{otherwise} (waited {CALM_SECONDS_MAX:.0f} s)")
 
     def _violate(self, text: str) -> None:

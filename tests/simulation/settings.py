@@ -67,16 +67,43 @@ class Settings:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RareSteps(Timing):
+    """For runs in which no lease comes near its end: how often the lease clock moves is then of no interest, and its
+    steps would be most of what a calm cluster does."""
+
+    lease_step_ms: int = 2000
+
+    def validate(self) -> None:
+        """How the step relates to the error of stamps does not matter either."""
+        Timing(
+            heartbeat_ms=self.heartbeat_ms,
+            election_timeout_ms_min=self.election_timeout_ms_min,
+            election_timeout_ms_max=self.election_timeout_ms_max,
+            timer_ms=self.timer_ms,
+        ).validate()
+
+
+def _timing(rng: Random, lease_owners: int) -> Timing:
+    """Half of the clusters as configured by default, half as for members that are far from each other."""
+    kind = Timing if lease_owners else RareSteps
+    if rng.random() < 0.5:
+        return kind(timer_ms=rng.choice((20, 40)))
+    return kind(heartbeat_ms=200, election_timeout_ms_min=700, election_timeout_ms_max=1500)
+
+
 def swarm(rng: Random) -> Settings:
     """Draw a run. Every kind of fault exists in half of the runs: a mixture of everything hides what two of them do
     together, because a third one keeps undoing it."""
+    lease_owners = rng.choice((0, 0, 0, 1, 2))
     snapshot_every = round(log_uniform(rng, 20, 2000))
     drawn = Settings(
-        members=rng.choice((3, 3, 3, 5)),
-        timing=Timing(timer_ms=rng.choice((20, 40))),
+        members=rng.choice((3, 3, 3, 3, 3, 5)),
+        timing=_timing(rng, lease_owners),
         bounds=Bounds(
             entries_in_flight=rng.choice((1, 2, 2, 8)),
             entry_proposals=rng.choice((1, 4, 4096)),
+            reread_records_per_second=20,
             append_window_bytes=rng.choice((2_000, 8 * 1024 * 1024)),
             snapshot_log_entries=snapshot_every,
             snapshot_trailing_entries=rng.choice((1, snapshot_every // 2 + 1)),
@@ -92,13 +119,16 @@ def swarm(rng: Random) -> Settings:
         disk_job_max=log_uniform(rng, 0.001, 0.1),
         lateness=rng.choice((0.0, 0.0, 0.002, 0.02)),
         clock_drift=rng.choice((0.0, 0.001, 0.01)),
-        clients=rng.choice((3, 6, 12)),
-        think=log_uniform(rng, 0.05, 0.6),
+        clients=rng.choice((1, 2, 4)),
+        lease_owners=lease_owners,
+        think=log_uniform(rng, 0.2, 4.0),
         faults=tuple(kind for kind in FAULT_KINDS if rng.random() < 0.5),
         fault_pause=log_uniform(rng, 0.3, 4.0),
         fault_length=log_uniform(rng, 0.2, 5.0),
     )
-    focus = rng.choice((None, None, None, None, None, None, "snapshots", "stragglers"))
+    if rng.random() < 0.5:
+        drawn.bounds = replace(drawn.bounds, entry_bytes=1024, command_bytes_max=2048, append_batch_bytes=4096)
+    focus = rng.choice((*[None] * 14, "snapshots", "stragglers"))
     if focus == "snapshots":
         _focus_on_snapshots(drawn, rng)
     elif focus == "stragglers":
@@ -116,7 +146,7 @@ def _focus_on_snapshots(drawn: Settings, rng: Random) -> None:
     )
     drawn.network.latency_max = log_uniform(rng, 0.01, 0.08)
     drawn.network.stall = rng.choice((0.3, 5.0, 5.0))
-    drawn.clients, drawn.think = 12, 0.08
+    drawn.clients, drawn.think = 4, 0.1
     kinds: tuple[FaultKind, ...] = (
         "isolate",
         "one-way",
@@ -135,7 +165,7 @@ def _focus_on_stragglers(drawn: Settings, rng: Random) -> None:
     """What a dead process or a broken link still delivers, late, to a leader that has not changed meanwhile."""
     drawn.network.latency_max = log_uniform(rng, 0.002, 0.02)
     drawn.network.retransmission_max, drawn.network.old_bytes_linger = 1.0, True
-    drawn.clients, drawn.think = 12, 0.05
+    drawn.clients, drawn.think = 4, 0.1
     drawn.faults = ("one-way", "one-way", "kill", "reset")
     drawn.fault_pause, drawn.fault_length = log_uniform(rng, 0.1, 0.6), log_uniform(rng, 0.1, 0.5)
 

@@ -60,13 +60,23 @@ def one_seed(seed: int, seconds: float) -> Outcome:
         summary = str(run.run(seconds))
     except Violation as exc:
         violation = str(exc)
-    cpu = time.process_time() - started
-    return Outcome(seed, run.world.now, cpu, dict(run.nemesis.done), situations.met(run), violation, summary)
+    outcome = Outcome(
+        seed,
+        run.world.now,
+        time.process_time() - started,
+        dict(run.nemesis.done),
+        situations.met(run),
+        violation,
+        summary,
+    )
+    del run
+    gc.collect()
+    return outcome
 
 
 def over_http(seed: int) -> bool:
-    """One run in four has clients that come over HTTP."""
-    return seed % 4 == 0
+    """One run in eight has clients that come over HTTP."""
+    return seed % 8 == 0
 
 
 def schedule_of(seed: int) -> Path | None:
@@ -93,6 +103,7 @@ def quiet_worker() -> None:
     """What an engine logs is expected here. Objects that live as long as the process are nothing to collect."""
     logging.disable(logging.CRITICAL)
     gc.freeze()
+    gc.disable()
 
 
 @dataclass(slots=True)
