@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from artemis.api.config import Setting, quote, settings
 
-TomlValue = str | int | bool | list[str] | dict[str, str]
+TomlValue = str | int | bool | list[str] | Mapping[str, str | int]
 
 _DURATION = re.compile(r"([0-9]{1,12})\s*(ms|s|m|h|d)?")
 _MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -92,7 +92,12 @@ class Draft:
 
     def values(self) -> dict[str, TomlValue]:
         """Every setting of the result."""
-        found: dict[str, TomlValue] = {item.setting: item.value for item in self.carried}
+        found: dict[str, TomlValue] = {}
+        for carried in self.carried:
+            before, value = found.get(carried.setting), carried.value
+            # Several keys may each give lines of one table.
+            merged = {**before, **value} if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+            found[carried.setting] = merged
         for item in self.decided:
             found.setdefault(item.setting, item.value)
         return found
@@ -106,7 +111,7 @@ def toml(value: TomlValue) -> str:
         return str(value)
     if isinstance(value, list):
         return "[" + ", ".join(toml(item) for item in value) + "]"
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{toml(name)} = {toml(item)}" for name, item in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from artemis.api.config import ConfigError, Given, settings
@@ -34,14 +35,14 @@ def text(draft: Draft) -> str:
     origin = {item.setting: f"was {item.key}" for item in reversed(draft.carried)}
     origin = {item.setting: item.reason for item in draft.decided} | origin
     lines = [f"# Made from {draft.source} by artemis convert-config.", ""]
-    peers: list[str] = []
+    tables: list[str] = []
     for setting in settings():
         value = values.get(setting.key)
-        if isinstance(value, dict):
-            peers = ["", f"[{setting.key}]", *(f"{toml(name)} = {toml(where)}" for name, where in value.items())]
+        if isinstance(value, Mapping):
+            tables += ["", f"[{setting.key}]", *(f"{toml(name)} = {toml(item)}" for name, item in value.items())]
         elif value is not None:
             lines.append(f"{setting.key} = {toml(value)}  # {origin[setting.key]}")
-    return "\n".join([*lines, *peers, ""])
+    return "\n".join([*lines, *tables, ""])
 
 
 def write(path: Path, content: str, *, force: bool) -> None:

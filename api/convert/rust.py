@@ -34,7 +34,7 @@ LEFT = {
     "database.url": _NO_DATABASE,
     "database.db_type": _NO_DATABASE,
     "database.max_connections": _NO_DATABASE,
-    "ratelimit.enabled": "the earlier server read it and limited nothing; nothing is limited here by that name",
+    "ratelimit.enabled": "the earlier server read it and limited nothing; rate_limiting is on here",
     "ratelimit.requests_per_second": "the earlier server read it and limited nothing; limits are per operation here",
     "ratelimit.burst_size": "the earlier server read it and limited nothing; windows are fixed here",
     "registry.rate_limit_rps": "the earlier server read it and limited nothing; limits are per operation here",
@@ -170,21 +170,22 @@ def _place(draft: Draft, keys: _Keys) -> None:
 
 
 def _leases(draft: Draft, keys: _Keys) -> None:
+    """One TTL for all, where there are several here."""
     ttl_s = keys.integer("lease.ttl_secs")
     legacy = keys.text("registry.lease_ttl")
-    ttl_ms: int | None = None
-    if ttl_s is not None:
-        ttl_ms = ttl_s * 1_000
-        draft.carry("lease.ttl_secs", ttl_s, "default_ttl_ms", ttl_ms)
-        if legacy is not None:
-            draft.leave("registry.lease_ttl", "lease.ttl_secs is given as well")
+    key, shown, ttl_ms = "lease.ttl_secs", str(ttl_s), None if ttl_s is None else ttl_s * 1_000
+    if legacy is not None and ttl_s is not None:
+        draft.leave("registry.lease_ttl", "lease.ttl_secs is given as well")
     elif legacy is not None:
-        ttl_ms = duration_ms(legacy)
+        key, shown, ttl_ms = "registry.lease_ttl", legacy, duration_ms(legacy)
         if ttl_ms is None:
-            raise draft.wrong("registry.lease_ttl", legacy, "must be a duration such as 30s to become default_ttl_ms")
-        draft.carry("registry.lease_ttl", legacy, "default_ttl_ms", ttl_ms)
-    renewals = f"clients of the earlier server renew every {RENEWAL_S} s by default, and leases really end here"
+            raise draft.wrong(key, legacy, "must be a duration such as 30s to become default_ttl_ms")
     if ttl_ms is None:
-        draft.decide("default_ttl_ms", 3 * RENEWAL_S * 1_000, renewals)
-    elif ttl_ms <= RENEWAL_S * 1_000:
-        draft.warn(f"default_ttl_ms = {ttl_ms}: {renewals}; {3 * RENEWAL_S * 1_000} would be safe")
+        return
+    for setting in ("default_ttl_ms", "snake_ttl_ms"):
+        draft.carry(key, shown, setting, ttl_ms)
+    if ttl_ms <= RENEWAL_S * 1_000:
+        draft.warn(
+            f"snake_ttl_ms = {ttl_ms}: clients of the earlier server renew every {RENEWAL_S} s by default, and leases"
+            f" really end here; {3 * RENEWAL_S * 1_000} would be safe"
+        )

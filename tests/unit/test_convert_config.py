@@ -17,6 +17,7 @@ from artemis.api.config_kinds import Address
 from artemis.api.config_sources import load
 from artemis.api.convert.java import LEFT as JAVA_LEFT
 from artemis.api.convert.rust import LEFT as RUST_LEFT
+from artemis.api.rate_limits import LIMIT_MAX
 
 SHIPPED_JAVA = """\
 # as shipped
@@ -107,7 +108,7 @@ def test_the_shipped_java_files_make_a_node(convert: Convert) -> None:
     assert len(config.peers) == 1
 
 
-def test_every_key_of_the_input_is_named_once(convert: Convert) -> None:
+def test_every_key_of_the_input_is_named(convert: Convert) -> None:
     report = json.loads(convert(APPLICATION, "--json", also=SHIPPED_JAVA).out)
     named = [item["key"] for item in report["carried"]] + [item["key"] for item in report["not_carried"]]
     given = [line.replace(":", "=", 1) if " : " in line else line for line in (APPLICATION + SHIPPED_JAVA).splitlines()]
@@ -115,11 +116,11 @@ def test_every_key_of_the_input_is_named_once(convert: Convert) -> None:
     assert all(item["reason"] for item in report["not_carried"])
 
 
-def test_every_key_of_a_rust_file_is_named_once(convert: Convert) -> None:
+def test_every_key_of_a_rust_file_is_named(convert: Convert) -> None:
     report = json.loads(convert(RUST, "--json", name="old.toml").out)
     named = [item["key"] for item in report["carried"]] + [item["key"] for item in report["not_carried"]]
     document = tomllib.loads(RUST)
-    assert sorted(named) == sorted(f"{section}.{key}" for section, keys in document.items() for key in keys)
+    assert sorted(set(named)) == sorted(f"{section}.{key}" for section, keys in document.items() for key in keys)
 
 
 def test_a_member_of_a_java_cluster(convert: Convert) -> None:
@@ -185,6 +186,44 @@ def test_the_websocket_settings_of_a_java_file(convert: Convert) -> None:
     assert "it was switched off" in done.out + done.path.read_text()
 
 
+def test_the_rate_limits_of_a_java_file(convert: Convert) -> None:
+    key = "artemis.service.{}.rate-limiter.{}"
+    given = [
+        key.format("registry", "default-rate-limit") + "=5000",
+        key.format("registry", "rate-limit-map") + "=heartbeat:7000, other:1",
+        key.format("status", "rate-limit-map") + "=get-leases:10",
+        key.format("status", "enabled") + "=true",
+        key.format("cluster", "enabled") + "=false",
+        "artemis.service.registry.rate-limiter.unregister.qps=30",
+    ]
+    done = convert(APPLICATION + "\n".join(given))
+    assert done.config.rate_limits == {
+        "register": 5_000,
+        "heartbeat": 7_000,
+        "unregister": 300,
+        "get-leases": 10,
+        "up-registry-nodes": LIMIT_MAX,
+        "up-discovery-nodes": LIMIT_MAX,
+    }
+    assert "no such operation is limited here: other" in done.out
+
+
+def test_the_safe_check_of_a_java_file(convert: Convert) -> None:
+    key = "artemis.service.registry.{}instance.lease-manager.lease-update-safe-checker.{}"
+    given = [
+        key.format("", "enabled") + "=false",
+        key.format("", "time-window") + "=12000",
+        key.format("", "percentage-threshold") + "=70",
+        key.format("", "max-count-threshold") + "=50",
+        key.format("legacy-", "time-window") + "=60000",
+    ]
+    done = convert(APPLICATION + "\n".join(given))
+    config = done.config
+    assert (config.protection, config.protection_window_ms, config.protection_share_percent) == (False, 12_000, 30)
+    assert "max-count-threshold: it counted renewals; protection_leases_min counts leases" in done.out
+    assert "there is one protection for all instances" in done.out
+
+
 def test_the_other_family_of_java_keys(convert: Convert) -> None:
     made = convert(
         "server.host=127.0.0.1\nserver.port=8085\nartemis.region=r\nartemis.zone=z\nartemis.lease.ttl=2m\n"
@@ -220,13 +259,13 @@ def test_rust_defaults_make_a_node_and_say_what_they_open(convert: Convert) -> N
     assert config.advertise.endswith(":8080")
     assert config.insecure
     assert "insecure = true: the earlier servers had no secret" in made.out
-    assert config.default_ttl_ms == 90_000
+    assert config.snake_ttl_ms == 90_000
 
 
 def test_a_lease_as_short_as_the_clients_renewals_is_pointed_out(convert: Convert) -> None:
     made = convert("[server]\n[lease]\nttl_secs = 30\n", name="old.toml")
-    assert made.config.default_ttl_ms == 30_000
-    assert "default_ttl_ms = 30000: clients of the earlier server renew every 30 s" in made.out
+    assert (made.config.default_ttl_ms, made.config.snake_ttl_ms) == (30_000, 30_000)
+    assert "snake_ttl_ms = 30000: clients of the earlier server renew every 30 s" in made.out
     assert "look at this" not in convert(RUST, "--force", name="old.toml").out
 
 
@@ -276,6 +315,11 @@ def test_nothing_is_overwritten_without_force(convert: Convert) -> None:
         ("old.properties", "artemis.service.cluster.nodes=http://h:1\n", "zone:url,url;zone:url"),
         ("old.properties", "artemis.service.cluster.nodes=z:h/:x\n", "cluster.nodes = h/:x: must be host:port"),
         ("old.properties", "region.id=lab\nartemis.lease.ttl=soon\n", "must be as 500ms, 30s, 5m or 2h"),
+        (
+            "old.properties",
+            "artemis.service.status.rate-limiter.rate-limit-map=get-leases:many\n",
+            "rate-limit-map = many: must be a number from 1 to 10000000 to become a limit in rate_limits",
+        ),
         ("old.yaml", "a: b\n", "must end in .properties (Java server) or .toml (Rust server)"),
     ],
 )
