@@ -55,8 +55,8 @@ class Invariants:
         """(index, term) -> (bytes, term of the entry before it)."""
         self.committed: dict[int, tuple[int, bytes]] = {}
         """index -> (term, payload), fixed by whoever applied it first."""
-        self.states: dict[int, tuple[int, int, int]] = {}
-        """index -> (revision, lease clock, digest) after it was applied."""
+        self.states: dict[int, tuple[int, int, int, int]] = {}
+        """index -> (revision, lease clock, digest, leases held by protection) after it was applied."""
         self.record_bytes_from: int | None = None
         """When set: keep the whole state of every node after each entry from this one on."""
         self.state_bytes: dict[int, dict[str, bytes]] = {}
@@ -250,7 +250,7 @@ class Invariants:
         """State-machine safety: one state per index."""
         if name in self.damaged:
             return
-        state = (registry.revision, registry.clock_ms, registry.digest)
+        state = (registry.revision, registry.clock_ms, registry.digest, registry.held(None))
         first = self.states.setdefault(index, state)
         if first != state:
             self._violate(name, f"is in state {state} at entry {index}, another node was in {first}")

@@ -8,9 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from artemis import leases
+from artemis.commands import Command, Configure, Renew
 from artemis.consensus.timing import Timing
 from artemis.leases import LEASE_STAMP_ERROR_MS
+from artemis.outcomes import Renewed
+from artemis.protection import ProtectionSettings
 from jepsen_lite.tails import Ended, summary
+from tests.simulation.clients import Answer, Door, key, register
 from tests.simulation.cluster import Cluster
 from tests.simulation.directed import leader_of, settle
 from tests.simulation.lease_tails import LeaseTails
@@ -26,6 +30,8 @@ COMMITS_SECONDS = 0.05
 """Two commits: one in flight when the step is due, and the step. Few are slow, but the slowest counts."""
 STEP_SECONDS = (Timing().lease_step_ms + Timing().timer_ms) / 1000
 QUIET_SECONDS_MAX = LEASE_STAMP_ERROR_MS / 1000 + STEP_SECONDS + COMMITS_SECONDS
+
+HOLD = ProtectionSettings(hold_ms=12_000)
 
 TTLS_MS = (1000, 2000, 4000, 9000)
 
@@ -159,6 +165,85 @@ def test_a_change_of_leader_costs_the_commit_of_one_stamp_and_no_step(down: str)
     for each in ended:
         assert each.late <= QUIET_SECONDS_MAX + each.leader_changes * COMMIT_SECONDS
     assert max(each.leader_changes for each in ended) >= 10
+
+
+def test_a_dead_holder_goes_while_leaders_are_killed_every_half_ttl_for_ten_ttls() -> None:
+    """Each lives through four elections within its TTL; live ones stay all the time."""
+    ttl_ms = 4000
+    cluster, tails = started("every half TTL", canary=True)
+    tails.hold("alive", ttl_ms, renewals=1_000)
+    for number in range(20):
+        tails.hold(f"i{number}", ttl_ms, renewals=number % 3)
+        cluster.kill(leader_of(cluster))
+        cluster.world.run_for(1.3)
+        cluster.calm()
+        cluster.world.run_for(ttl_ms / 2000 - 1.3)
+        assert cluster.world.run_until_true(lambda: cluster.agreed_leader() is not None, within=10)
+    assert tails.leases.pop("alive").ended_at is None
+    ended = all_ended(cluster, tails, within=30)
+    assert max(each.late for each in ended) <= LATE_SECONDS_MAX
+    assert max(each.leader_changes for each in ended) >= 2
+
+
+def test_a_leader_that_was_paused_for_five_ttls_ends_no_lease_that_was_renewed_elsewhere() -> None:
+    cluster, tails = started("paused leader", canary=True)
+    for number in range(6):
+        tails.hold(f"i{number}", 6000, renewals=60)
+    for _ in range(2):
+        cluster.world.run_for(1.0)
+        paused = leader_of(cluster)
+        cluster.pause(paused)
+        cluster.world.run_for(30.0)
+        cluster.resume(paused)
+        cluster.world.run_for(2.0)
+        assert tails.ended() == []
+        assert cluster.world.run_until_true(lambda: cluster.agreed_leader() is not None, within=5)
+    ended = all_ended(cluster, tails, within=60)
+    assert max(each.late for each in ended) <= LATE_SECONDS_MAX
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["silent for good", "back in time"])
+def test_mass_silence_is_held_over_changes_of_leader_and_ends_by_itself(back: bool) -> None:
+    """Sixty leases of a service of sixty come due at once. They are held on every node, whoever leads, and end when
+    the hold is over, or go on when their holders are back."""
+    cluster, tails = started(f"mass silence {back}", canary=True)
+    door = Door(cluster)
+    answers: list[Answer] = []
+
+    def order(node: str, command: Command) -> None:
+        door.ask(node, lambda engine, answer: engine.propose(command, None, 900, answer), 1.0, answers.append)
+
+    names = tuple(f"m{number}" for number in range(60))
+    order(cluster.members[0], Configure(HOLD))
+    order(cluster.members[0], register("mass", names, 2000))
+    assert cluster.world.run_until_true(lambda: len(answers) == 2, within=2)
+    began = cluster.world.now
+
+    def listed() -> set[int]:
+        return {engine.registry.leases("mass") for engine in cluster.engines()}
+
+    for fault in (kill, cut_off):
+        cluster.world.run_for(2.0)
+        fault(cluster, leader_of(cluster))
+        cluster.world.run_for(1.0)
+        cluster.calm()
+        assert cluster.world.run_until_true(lambda: cluster.agreed_leader() is not None, within=10)
+    assert cluster.world.run_until_true(
+        lambda: all(engine.registry.protected_scope == "services" for engine in cluster.engines()), within=5
+    )
+    assert listed() == {60}
+    if back:
+        order(cluster.members[1], Renew(keys=tuple(key("mass", name) for name in names)))
+        assert cluster.world.run_until_true(lambda: not any(e.registry.protecting for e in cluster.engines()), within=3)
+        assert isinstance(answers[2], Renewed)
+        assert not answers[2].missing_keys
+        assert listed() == {60}
+    # Now (again) silent: due after the TTL, over after the hold.
+    since = cluster.world.now if back else began
+    assert cluster.world.run_until_true(lambda: listed() == {0}, within=60)
+    took = cluster.world.now - since - tails.outages.between(since, cluster.world.now)
+    assert 2.0 + HOLD.hold_ms / 1000 - 1.0 < took <= 2.0 + HOLD.hold_ms / 1000 + LATE_SECONDS_MAX
+    assert cluster.world.run_until_true(lambda: not any(e.registry.protecting for e in cluster.engines()), within=3)
 
 
 @pytest.mark.parametrize(("added_ms", "seen"), [(-50, "early"), (1200, "late")])
