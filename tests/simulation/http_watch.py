@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 
 from tests.simulation.http import Frontends, Handling, Server
 from tests.simulation.http_calls import OUTCOME, Exchange
@@ -32,6 +33,8 @@ class HttpWatch:
         self.longest = 0.0
         self.ages_checked = 0
         self.oldest_ms = 0
+        self.told: Counter[str] = Counter()
+        """``x-artemis-outcome`` of the writes that were refused."""
         frontends.on_started.append(self._server_started)
         frontends.on_handled.append(self._request_handled)
 
@@ -104,6 +107,7 @@ class HttpWatch:
         reply = exchange.reply
         assert reply is not None
         told = reply.headers.get(OUTCOME)
+        self.told[str(told)] += 1
         if told not in ("not-applied", "unknown"):
             self._world.violate(
                 f"{exchange.request.path} by {exchange.node} answers {reply.status} {reply.code} and says {told} of"
