@@ -15,6 +15,7 @@ from artemis.consensus.engine import BEHIND_SECONDS
 from artemis.consensus.leaseclock import STEP_MAX_MS
 from artemis.consensus.timing import Timing
 from artemis.leases import LEASE_STAMP_ERROR_MS
+from artemis.protection import ProtectionSettings
 from artemis.registry import StateLimits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +115,7 @@ def test_a_citation_of_nothing_is_seen(citation: str, there: bool) -> None:
 
 
 def test_numbers_are_those_of_the_code() -> None:
-    timing, limits, http = Timing(), StateLimits(), HttpSettings()
+    timing, limits, http, protection = Timing(), StateLimits(), HttpSettings(), ProtectionSettings()
     text = " ".join(PAGE.read_text("utf-8").split())
     step = f"{timing.lease_step_ms} ms + {timing.timer_ms} ms"
     for words in (
@@ -128,6 +129,10 @@ def test_numbers_are_those_of_the_code() -> None:
         f"older than {BEHIND_SECONDS} s",
         f"less than {LEASE_STAMP_ERROR_MS} ms",
         f"beyond {LEASE_STAMP_ERROR_MS} ms",
+        f"{limits.evictions_max:,} leases that end at once",
+        f"{protection.leases_min} leases or more, and over {protection.share_percent} %",
+        f"within {protection.window_ms // 1000} s, the rest is held",
+        f"{protection.hold_ms // 60_000} minutes after its deadline",
     ):
         assert words in text
 
