@@ -71,11 +71,11 @@ _LEFT = tuple((re.compile(pattern), reason) for pattern, reason in LEFT)
 def convert_java(draft: Draft, properties: Iterable[Property]) -> None:
     """Raises ``ConvertError``."""
     keys = Keys(draft, properties, KNOWN)
-    place_java(draft, keys)
     for key, setting in PLAIN.items():
         given = keys.take(key)
         if given is not None and given.value:
             keys.carry_once(given, setting, given.value)
+    place_java(draft, keys)
     for key, setting in MILLISECONDS.items():
         given = keys.take(key)
         if given is not None:

@@ -29,23 +29,28 @@ def place_java(draft: Draft, keys: Keys) -> None:
     host = keys.take("server.host")
     nodes = keys.take(NODES)
     peers = keys.take(PEERS)
+    zones: dict[Address, str] = {}
     if nodes is not None and nodes.value:
         if peers is not None:
             draft.leave(peers.key, f"{nodes.key} is given as well")
         zones, urls = _zones(draft, nodes)
         listed = Listed(nodes.key, nodes.value, urls)
     elif peers is not None and peers.value:
-        zones = {}
         found = [address_of(draft, peers.key, peer, HTTP_PORT) for peer in split_list(peers.value, ",")]
         listed = Listed(peers.key, peers.value, {address: f"http://{address}" for address in found})
     else:
         _alone(draft, keys, port, host)
         return
-    own = _own(draft, keys, listed, port, host)
+    said_zone = str(draft.values().get("zone", "")).lower()
+    in_zone = [address for address in listed.members if said_zone in ("", zones.get(address, "").lower())]
+    own = _own(draft, keys, listed, in_zone, (port, host))
     _listen(draft, keys, own, port, host)
-    zone = zones.get(own)
-    if zone:
-        # The file may name the zone as well; then that counts, and a difference is a mistake in the file.
+    if zones:
+        zone = zones.get(own)
+        if zone is None:
+            raise draft.wrong("--advertise", str(own), f"is none of {', '.join(map(str, zones))}, which {NODES} names")
+        if said_zone not in ("", zone.lower()):
+            raise draft.wrong(NODES, listed.shown, f"has this node ({own}) in {zone}, but zone.id is {said_zone}")
         draft.decide("zone", zone, f"{listed.key} has this node in it")
     listen = ADDRESS.from_text(str(draft.values()["listen"]))
     if set(listed.members) <= {own}:
@@ -72,21 +77,25 @@ def _zones(draft: Draft, nodes: Given) -> tuple[dict[Address, str], dict[Address
     return zones, urls
 
 
-def _own(draft: Draft, keys: Keys, listed: Listed, port: Given | None, host: Given | None) -> Address:
-    """Which of the listed members this file is for."""
+def _own(
+    draft: Draft, keys: Keys, listed: Listed, in_zone: list[Address], places: tuple[Given | None, Given | None]
+) -> Address:
+    """Which of the listed members this file is for. ``places``: the keys for the port and the host."""
     said = advertised(draft)
     if said is not None:
         return said
+    port, host = places
     number = keys.integer(port) if port is not None else HTTP_PORT
     for name in (keys.host, host.value if host is not None else None):
         own = [member for member in listed.members if member.host == name and member.port == number]
         if own:
             return own[0]
-    if len(listed.members) == 1 and listed.key.startswith(NODES):
-        return next(iter(listed.members))
-    same_port = [member for member in listed.members if member.port == number]
-    if len(same_port) == 1 and port is not None and listed.key.startswith(NODES):
-        return same_port[0]
+    # The other list may leave out this node, so being alone in it tells nothing.
+    if listed.key.startswith(NODES):
+        same_port = [member for member in in_zone if member.port == number]
+        for candidates in (in_zone, same_port):
+            if len(candidates) == 1:
+                return candidates[0]
     raise which_one(draft, listed)
 
 

@@ -124,7 +124,7 @@ def test_every_key_of_a_rust_file_is_named(convert: Convert) -> None:
 
 
 def test_a_member_of_a_java_cluster(convert: Convert) -> None:
-    nodes = "artemis.service.cluster.nodes=a:http://10.0.0.1:8080,http://10.0.0.2:8080/;b:http://10.0.0.3:8080\n"
+    nodes = "artemis.service.cluster.nodes=zone1:http://10.0.0.1:8080,http://10.0.0.2:8080/,http://10.0.0.3:8080\n"
     made = convert(APPLICATION, "--advertise", "http://10.0.0.2:8080", "--secret-file", "/s", also=nodes)
     assert made.code == 0, made.err
     config = made.config
@@ -140,7 +140,7 @@ def test_a_member_of_a_java_cluster(convert: Convert) -> None:
 
 
 def test_which_member_a_file_is_for_is_asked_and_not_guessed(convert: Convert) -> None:
-    nodes = "artemis.service.cluster.nodes=a:http://10.0.0.1:8080,http://10.0.0.2:8080\n"
+    nodes = "artemis.service.cluster.nodes=zone1:http://10.0.0.1:8080,http://10.0.0.2:8080\n"
     made = convert(APPLICATION, also=nodes)
     assert made.code == 2
     assert "--advertise (http://10.0.0.1:8080, http://10.0.0.2:8080)" in made.err
@@ -154,6 +154,17 @@ def test_members_that_differ_in_their_port_are_told_apart_by_it(convert: Convert
     assert made.config.node_id == "127.0.0.1-8081"
     assert made.config.raft_listen == Address("127.0.0.1", 9081)
     assert made.config.zone == "a"
+
+
+def test_a_member_that_is_alone_in_its_zone_is_known_by_it(convert: Convert) -> None:
+    nodes = "artemis.service.cluster.nodes=zone1:http://10.0.0.1:8080;zone2:http://10.0.0.2:8080,http://10.0.0.3:8080\n"
+    assert convert(APPLICATION, also=nodes).config.node_id == "10.0.0.1-8080"
+    other = convert(APPLICATION, "--force", "--advertise", "http://10.0.0.2:8080", also=nodes)
+    assert other.code == 2
+    assert "has this node (10.0.0.2:8080) in zone2, but zone.id is zone1" in other.err
+    unknown = convert(APPLICATION, "--force", "--advertise", "http://10.0.0.9:8080", also=nodes)
+    assert unknown.code == 2
+    assert "is none of 10.0.0.1:8080" in unknown.err
 
 
 def test_a_servlet_context_is_served_and_advertised(convert: Convert) -> None:
