@@ -30,6 +30,7 @@ from artemis.api.faults import ClientGone, Headers, HttpFault, WrongShape
 from artemis.api.health import PeerHealth
 from artemis.api.http_protocol import HEAD
 from artemis.api.metrics import HttpMetrics, NodeMetrics
+from artemis.api.openapi.routes import OpenApi
 from artemis.api.operations import operation_routes
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.push.endpoints import push_endpoints
@@ -84,7 +85,8 @@ class Application:
         self._sockets = Sockets(push_endpoints(serving) | watch_sockets(serving, watches), serving.settings.sockets_max)
         registry.register(WatchMetrics(serving.feed, watches, self._sockets))
         self._others = Starlette(
-            routes=operation_routes(serving.node, registry), exception_handlers={HTTPException: self._on_http_exception}
+            routes=[*operation_routes(serving.node, registry), *OpenApi(self._endpoints, serving.settings).routes()],
+            exception_handlers={HTTPException: self._on_http_exception},
         )
         self._others.router.redirect_slashes = False
 
@@ -177,6 +179,10 @@ class Application:
         if status is HTTPStatus.NOT_FOUND:
             message = f"{path}: there is no such path; the API is under /artemis/api/ and /api/"
         headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
+        if status is HTTPStatus.NOT_FOUND and self._sockets.at(path):
+            status = HTTPStatus.UPGRADE_REQUIRED
+            message = f"{path}: a WebSocket is here; ask with Upgrade: websocket"
+            headers = {"upgrade": "websocket", "connection": "upgrade"}
         response = Response(fault_body(HttpFault(status, message), path, self._now_ms()), status.value, headers)
         response.raw_headers.extend(JSON)
         return response
