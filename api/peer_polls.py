@@ -42,14 +42,19 @@ class _Answer(msgspec.Struct, rename="camel"):
 _decoder = msgspec.json.Decoder(_Answer)
 
 
+def polling_client() -> httpx.AsyncClient:
+    """Made before the event loop runs: reading the authorities it trusts takes some 40 ms."""
+    # The environment's proxies are for the way out, not for the members of a cluster.
+    return httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False)
+
+
 class PeerPolls:
     """Writes what it hears into ``health`` until it is cancelled."""
 
-    def __init__(self, node: ReplicatedRegistry, health: PeerHealth, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(self, node: ReplicatedRegistry, health: PeerHealth, client: httpx.AsyncClient) -> None:
         self._node = node
         self._health = health
-        # The environment's proxies are for the way out, not for the members of a cluster.
-        self._client = client or httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False)
+        self._client = client
         self._misses: dict[str, int] = {}
 
     async def run(self) -> None:

@@ -25,7 +25,7 @@ from artemis.api.config_kinds import Address
 from artemis.api.deployment import of_config
 from artemis.api.health import PeerHealth
 from artemis.api.link_metrics import LinkMetrics
-from artemis.api.peer_polls import PeerPolls
+from artemis.api.peer_polls import PeerPolls, polling_client
 from artemis.api.serve import EXIT_FATAL, Parts, StartError, serve
 from artemis.api.stalls import StallMetrics
 from artemis.consensus.node import Node, NodeConfig
@@ -112,7 +112,7 @@ def _parts(config: Config, http_socket: socket.socket, node_config: NodeConfig) 
     stalls = StallMetrics()
     metrics = CollectorRegistry()
     metrics.register(stalls)
-    alone = len(config.peers) == 1
+    client = polling_client() if len(config.peers) > 1 else None
     # The loop keeps weak references only. They are cancelled when it closes.
     tasks: list[asyncio.Future[None]] = []
 
@@ -123,8 +123,8 @@ def _parts(config: Config, http_socket: socket.socket, node_config: NodeConfig) 
         logger.info("node %s has its data and serves %s", config.node_id, config.advertise)
         metrics.register(LinkMetrics(node.link_counters))
         peers = PeerHealth(settings)
-        if not alone:
-            tasks.append(asyncio.ensure_future(PeerPolls(node, peers).run()))
+        if client is not None:
+            tasks.append(asyncio.ensure_future(PeerPolls(node, peers, client).run()))
         return create_app(node, settings, now_ms=_now_ms, metrics=metrics, deployment=of_config(config), peers=peers)
 
     def on_stall(seconds: float) -> None:
