@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import orjson
 import pytest
 
@@ -72,3 +74,19 @@ async def test_every_node_tells_the_same_times_of_a_lease(calls: Calls, service:
         assert lease["creationTime"] <= lease["renewalTime"]
         seen.add((lease["instance"], lease["ttl"]))
     assert len(seen) == 1
+
+
+async def test_the_server_sends_what_the_application_made_of_status_and_encoding(calls: Calls, service: str) -> None:
+    """A node writes heads itself; the contract tests see them as lists."""
+    first, *_ = calls.cluster.ids
+    succeeded(await calls.register(first, service, [f"i{number}" for number in range(20)]))
+    path = f"/artemis/api/discovery/service.json?serviceId={service}"
+    plain = await calls.request(first, "GET", path)
+    packed = await calls.request(first, "GET", path, headers={"accept-encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    assert "content-encoding" not in plain.headers
+    answers = [await calls.request(first, "GET", "/api/status/legacy-leases.json") for _ in range(31)]
+    assert answers[0].status == 200
+    assert answers[-1].status == 429
+    assert orjson.loads(answers[-1].body)["responseStatus"]["errorCode"] == "rate-limited"
