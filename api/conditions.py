@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from artemis.api.dialects.bodies import WriteBody
 from artemis.api.dialects.shapes import SentInstance, SentKey
 from artemis.api.faults import Headers, bad_request
 from artemis.commands import Condition
@@ -18,11 +19,12 @@ from artemis.outcomes import Conflict
 
 
 def conditions_of(
-    accepted: Sequence[SentInstance | SentKey], named: int, expected_revision: int | None
+    accepted: Sequence[SentInstance | SentKey], body: WriteBody, expected_revision: int | None
 ) -> tuple[Condition, ...]:
-    """On the positions in ``accepted``, which are those of the ``named`` ones that are proposed. ``expected_revision``
-    is the header's. Raises ``HttpFault`` (400) if the header does not fit the request."""
+    """On the positions in ``accepted``, which are those of ``body`` that are proposed. ``expected_revision`` is the
+    header's. Raises ``HttpFault`` (400) if the header does not fit the request."""
     if expected_revision is not None:
+        named = sum(sent is not None for sent in body.instances or ()) + len(body.keys or ())
         return _of_header(accepted, named, expected_revision)
     return tuple(
         [

@@ -121,7 +121,7 @@ class Heartbeats:
         """Renew what ``body`` names, which is at least one instance or null. Raises ``ArtemisError``, and ``HttpFault``
         if ``expected_revision`` (``If-Match``) does not fit."""
         targets, failures = self._places.targets(body, dialect)
-        conditions = conditions_of(targets.sent, count_named(body), expected_revision)
+        conditions = conditions_of(targets.sent, body, expected_revision)
         if not targets.keys:
             require_leader(self._node)
             return Beat(failures, self._node.registry.revision, 0, ordered=False)
@@ -181,11 +181,6 @@ class Heartbeats:
             missing += [again[index] for index in outcome.missing_keys]
             missing.sort()
         return missing, refused, outcome.revision
-
-
-def count_named(body: WriteBody) -> int:
-    """How many instances a request names, those included that are not proposed."""
-    return sum(sent is not None for sent in body.instances or ()) + len(body.keys or ())
 
 
 async def propose(

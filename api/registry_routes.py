@@ -18,7 +18,6 @@ from artemis.api.heartbeats import (
     Failures,
     Heartbeats,
     Places,
-    count_named,
     propose,
     refusal,
     require_leader,
@@ -67,7 +66,7 @@ class RegistryRoutes:
             else:
                 items.append(Registration(to_instance(sent), ttl_ms))
                 accepted.append(sent)
-        conditions = conditions_of(accepted, count_named(body), options.expected_revision)
+        conditions = conditions_of(accepted, body, options.expected_revision)
         try:
             if not items:
                 return self._none_acceptable("register", dialect, body, failures)
@@ -89,7 +88,7 @@ class RegistryRoutes:
         if not body.instances and not body.keys:
             return self._nothing_sent("unregister", dialect, body)
         targets, failures = self._places.targets(body, dialect)
-        conditions = conditions_of(targets.sent, count_named(body), options.expected_revision)
+        conditions = conditions_of(targets.sent, body, options.expected_revision)
         try:
             if not targets.keys:
                 return self._none_acceptable("unregister", dialect, body, failures)
