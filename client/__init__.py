@@ -4,7 +4,8 @@
 
 Reading order: ``actions`` (what core and shell say to each other), ``call`` (one operation with its retries),
 ``policy`` and ``nodes`` (when and where to retry), ``wire`` and ``answers`` (bytes and their meaning), ``leases``
-(heartbeats), ``core`` (all of it together, without IO), ``registration``, ``exchange``, ``sync``, ``aio``.
+(heartbeats), ``watching`` (one watch), ``core`` (all of it together, without IO), ``registration``, ``exchange``,
+``sync``, ``aio``.
 """
 
 from artemis.client.aio import AsyncArtemisClient, AsyncRegistration
@@ -12,6 +13,14 @@ from artemis.client.errors import Attempt, ClientClosed, ClusterUnavailable, Con
 from artemis.client.policy import RetryPolicy
 from artemis.client.results import Consistency, InstanceVersion, Service, Services
 from artemis.client.sync import ArtemisClient, Registration
+from artemis.client.watch_events import (
+    WatchBookmark,
+    WatchChanges,
+    WatchedChange,
+    WatchEvent,
+    WatchInterrupted,
+    WatchState,
+)
 from artemis.errors import ArtemisError, InvalidInput, RequestIdReused, Unavailable
 from artemis.model import Instance, Member
 
@@ -36,4 +45,10 @@ __all__ = [
     "Service",
     "Services",
     "Unavailable",
+    "WatchBookmark",
+    "WatchChanges",
+    "WatchEvent",
+    "WatchInterrupted",
+    "WatchState",
+    "WatchedChange",
 ]

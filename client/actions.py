@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from artemis.errors import ArtemisError
 
@@ -37,8 +37,9 @@ class Timeouts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Send:
-    """POST ``body`` to ``node + path``."""
+    """Send ``body`` to ``node + path``."""
 
+    method: Literal["GET", "POST"]
     node: str
     path: str
     headers: Mapping[str, str]

@@ -9,7 +9,7 @@ import random
 import ssl
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -27,8 +27,10 @@ from artemis.client.policy import RetryPolicy
 from artemis.client.registration import RegistrationView
 from artemis.client.results import Consistency, Service, Services
 from artemis.client.sync import CLOSE_STEP_S
+from artemis.client.watch_events import WatchEvent
+from artemis.client.watching import WAIT_S, Found, Watching
 from artemis.client.wire import Expected
-from artemis.errors import ArtemisError
+from artemis.errors import ArtemisError, Unavailable
 from artemis.model import Instance, Member
 
 logger = logging.getLogger("artemis.client")
@@ -145,6 +147,33 @@ class AsyncArtemisClient:
         self._check_usable()
         return await self._drive(self._core.services(consistency, max_stale_ms))
 
+    def watch(
+        self,
+        services: str | Sequence[str] | None = None,
+        *,
+        since: int | None = None,
+        wait_s: float = WAIT_S,
+    ) -> AsyncIterator[WatchEvent]:
+        """As ``ArtemisClient.watch``."""
+        self._check_usable()
+        return self._watch(self._core.watching(services, since, wait_s))
+
+    async def _watch(self, watching: Watching) -> AsyncIterator[WatchEvent]:
+        while not self._closed:
+            self._check_usable()
+            event: WatchEvent | None
+            try:
+                event = watching.answered(await self._poll(watching))
+            except Unavailable as exc:
+                event = watching.failed(exc)
+            except ClientClosed:
+                return
+            if event is not None and not self._closed:
+                yield event
+
+    async def _poll(self, watching: Watching) -> Found | Services:
+        return await self._drive(watching.next_call(), self._stopping)
+
     async def members(self) -> tuple[Member, ...]:
         """As ``ArtemisClient.members``."""
         self._check_usable()
@@ -203,8 +232,8 @@ class AsyncArtemisClient:
     async def _exchange(self, send: Send) -> Answer | Failure:
         try:
             async with asyncio.timeout(send.timeouts.total_s):
-                response = await self._http.post(
-                    send.url, content=send.body, headers=send.headers, timeout=timeout_of(send)
+                response = await self._http.request(
+                    send.method, send.url, content=send.body, headers=send.headers, timeout=timeout_of(send)
                 )
         except TimeoutError:
             return too_slow(send)

@@ -15,7 +15,7 @@ import logging
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from artemis.client.actions import Abandoned, Action, Answer, Done, Event, Fail, Failure, Send, Wait, Waited
 from artemis.client.answers import Accepted, Interpret, Rejected, TryElsewhere, surely_not_applied
@@ -42,6 +42,7 @@ class Operation(Generic[T]):
     interpret: Interpret[T]
     changes: bool
     """A write. An attempt of a read is always definite: nothing can have happened."""
+    method: Literal["GET", "POST"] = "POST"
 
 
 class Session:
@@ -123,9 +124,10 @@ class Call(Generic[T]):
         # arrives instead of our time-out.
         node_budget_ms = max(1, min(NODE_BUDGET_MS_MAX, int(timeouts.read_s * 900)))
         return Send(
+            method=self._operation.method,
             node=self._node,
             path=self._operation.path,
-            headers={**self._operation.headers, "x-artemis-timeout-ms": str(node_budget_ms)},
+            headers={"x-artemis-timeout-ms": str(node_budget_ms), **self._operation.headers},
             body=self._operation.body,
             timeouts=timeouts,
         )

@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
+from urllib.parse import quote
 
 from artemis.client import wire
 from artemis.client.actions import Answer
@@ -18,6 +20,7 @@ from artemis.client.leases import Batch, HeartbeatPlan, Lease, Notice
 from artemis.client.nodes import NodeChooser
 from artemis.client.policy import RetryBudget, RetryPolicy
 from artemis.client.results import CONSISTENCIES, Consistency, InstanceVersion, Provenance, Service, Services
+from artemis.client.watching import FOUND, Found, Watching, checked
 from artemis.errors import InvalidInput
 from artemis.model import Instance, Member
 
@@ -90,7 +93,7 @@ class Core:
     ) -> Call[Service]:
         if not service_id.strip():
             raise InvalidInput("service_id", "must not be blank")
-        body = wire.encode_lookup(service_id, self._region_id, self._zone_id)
+        body = wire.encode_lookup((service_id,), self._region_id, self._zone_id)
 
         def accept(response: wire.ServicesResponse, provenance: Provenance) -> Service:
             found = response.services or ()
@@ -102,6 +105,32 @@ class Core:
     def services(self, consistency: Consistency, max_stale_ms: int | None) -> Call[Services]:
         body = wire.encode_scope(self._region_id, self._zone_id)
         return self._read(wire.SERVICES_PATH, body, _SERVICES, consistency, max_stale_ms)
+
+    def watching(self, services: str | Sequence[str] | None, since: int | None, wait_s: float) -> Watching:
+        """Checked before anything is sent. Raises ``InvalidInput``."""
+        names = checked(services, since, wait_s)
+        filtered = "" if names is None else f"&services={quote(','.join(names), safe=',')}"
+        # Two polls fit, each of which may last as long as it asks for; a node that is behind is left sooner.
+        policy = replace(
+            self.policy,
+            budget_s=self.policy.budget_s + 2 * wait_s,
+            read_timeout_s=self.policy.read_timeout_s + wait_s,
+        )
+        headers = {"accept": "application/json", "x-artemis-timeout-ms": str(int(self.policy.read_timeout_s * 900))}
+
+        def poll(revision: int) -> Call[Found]:
+            path = f"{wire.WATCH_PATH}?since={revision}&wait={int(wait_s * 1000)}{filtered}"
+            operation = Operation(path=path, body=b"", headers=headers, interpret=FOUND, changes=False, method="GET")
+            return self._made(operation, policy)
+
+        def read() -> Call[Services]:
+            return self.services("linearizable", None) if names is None else self._lookup_all(names)
+
+        return Watching(since, poll, read)
+
+    def _lookup_all(self, service_ids: Sequence[str]) -> Call[Services]:
+        body = wire.encode_lookup(service_ids, self._region_id, self._zone_id)
+        return self._read(wire.LOOKUP_PATH, body, _SERVICES, "linearizable", None)
 
     def members(self) -> Call[tuple[Member, ...]]:
         # Any zone and region: the members are asked for, not those near this client.
@@ -177,9 +206,12 @@ class Core:
         if request_id:
             all_headers["x-artemis-request-id"] = self._new_request_id()
         operation = Operation(path=path, body=body, headers=all_headers, interpret=interpret, changes=changes)
+        return self._made(operation, self.policy if budget_s is None else self.policy.within(budget_s), retries)
+
+    def _made(self, operation: Operation[T], policy: RetryPolicy, retries: RetryBudget | None = None) -> Call[T]:
         return Call(
             operation,
-            policy=self.policy if budget_s is None else self.policy.within(budget_s),
+            policy=policy,
             nodes=self._nodes,
             retries=retries or self._retries,
             session=self.session,

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -26,8 +26,10 @@ from artemis.client.leases import Batch, Lease
 from artemis.client.policy import RetryPolicy
 from artemis.client.registration import RegistrationView
 from artemis.client.results import Consistency, Service, Services
+from artemis.client.watch_events import WatchEvent
+from artemis.client.watching import WAIT_S, Found, Watching
 from artemis.client.wire import Expected
-from artemis.errors import ArtemisError
+from artemis.errors import ArtemisError, Unavailable
 from artemis.model import Instance, Member
 
 logger = logging.getLogger("artemis.client")
@@ -168,6 +170,39 @@ class ArtemisClient:
         """All services that have instances. Levels and errors as in ``lookup``."""
         return self._call(lambda: self._core.services(consistency, max_stale_ms))
 
+    def watch(
+        self,
+        services: str | Sequence[str] | None = None,
+        *,
+        since: int | None = None,
+        wait_s: float = WAIT_S,
+    ) -> Iterator[WatchEvent]:
+        """Every change of ``services`` (None: of all) after revision ``since``, once and in order, for ever.
+
+        Without ``since`` the first event is the state of the services (``WatchState``). At least every ``wait_s``
+        seconds there is an event; while no node answers these are ``WatchInterrupted``. When changes were missed that
+        no node keeps any more, a new ``WatchState`` says so. Ends when the client is closed. Raises ``InvalidInput``
+        and ``Refused``.
+        """
+        self._check_usable()
+        return self._watch(self._prepare(lambda: self._core.watching(services, since, wait_s)))
+
+    def _watch(self, watching: Watching) -> Iterator[WatchEvent]:
+        while not self._closed:
+            self._check_usable()
+            event: WatchEvent | None
+            try:
+                event = watching.answered(self._poll(watching))
+            except Unavailable as exc:
+                event = watching.failed(exc)
+            except ClientClosed:
+                return
+            if event is not None and not self._closed:
+                yield event
+
+    def _poll(self, watching: Watching) -> Found | Services:
+        return self._drive(self._prepare(watching.next_call), self._stopping)
+
     def members(self) -> tuple[Member, ...]:
         """The nodes of the cluster that serve now."""
         return self._call(self._core.members)
@@ -258,7 +293,7 @@ class ArtemisClient:
         body = bytearray()
         try:
             with self._http.stream(
-                "POST", send.url, content=send.body, headers=send.headers, timeout=timeout_of(send)
+                send.method, send.url, content=send.body, headers=send.headers, timeout=timeout_of(send)
             ) as response:
                 for chunk in response.iter_bytes():
                     body += chunk

@@ -18,6 +18,7 @@ HEARTBEAT_PATH = "/artemis/api/registry/heartbeat.json"
 UNREGISTER_PATH = "/artemis/api/registry/unregister.json"
 LOOKUP_PATH = "/artemis/api/discovery/lookup.json"
 SERVICES_PATH = "/artemis/api/discovery/services.json"
+WATCH_PATH = "/artemis/api/watch"
 MEMBERS_PATH = "/artemis/api/cluster/up-registry-nodes.json"
 
 
@@ -107,6 +108,21 @@ class ServicesResponse(Response, rename="camel"):
     services: list[WireService] | None = None
 
 
+class WireChange(msgspec.Struct, rename="camel"):
+    revision: int
+    change_type: Literal["new", "change", "delete"]
+    instance: WireInstance
+    change_time: int = 0
+
+
+class WatchResponse(Response, rename="camel"):
+    """``changes`` after the revision asked for; or they are not kept any more (``compacted``)."""
+
+    changes: list[WireChange] | None = None
+    revision: int = 0
+    compacted: bool = False
+
+
 class _Zone(msgspec.Struct, rename="camel"):
     region_id: str | None = None
     zone_id: str | None = None
@@ -130,8 +146,8 @@ def encode_instances(items: Iterable[tuple[Instance, int | None, Expected]]) -> 
     return _encode(_Instances([_to_wire(instance, ttl_ms, expected) for instance, ttl_ms, expected in items]))
 
 
-def encode_lookup(service_id: str, region_id: str | None, zone_id: str | None) -> bytes:
-    return _encode(_Lookup([_DiscoveryConfig(service_id)], region_id, zone_id))
+def encode_lookup(service_ids: Iterable[str], region_id: str | None, zone_id: str | None) -> bytes:
+    return _encode(_Lookup([_DiscoveryConfig(service_id) for service_id in service_ids], region_id, zone_id))
 
 
 def encode_scope(region_id: str | None, zone_id: str | None) -> bytes:

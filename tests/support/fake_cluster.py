@@ -37,6 +37,9 @@ class FakeCluster:
     def __init__(self) -> None:
         self.revision = 0
         self.instances: dict[Key, Json] = {}
+        self.changes: list[Json] = []
+        """As a watch tells them; ``oldest`` is where they begin."""
+        self.oldest = 0
         self.applied: list[tuple[str, Key]] = []
         """Every change that was applied: (operation, key)."""
         self.requests: list[httpx.Request] = []
@@ -63,6 +66,7 @@ class FakeCluster:
         with self._lock:
             self.instances.clear()
             self._outcomes.clear()
+            self.changes.clear()
             self.revision = 0
 
     def sent(self, file_name: str) -> list[httpx.Request]:
@@ -110,6 +114,9 @@ class FakeCluster:
                 raise KeyError("a transport with a bug")
 
     def _answer(self, request: httpx.Request, node: str) -> httpx.Response:
+        if request.method == "GET":
+            outcome = self._watch(request.url.params)
+            return httpx.Response(200, json=outcome, headers={"x-artemis-revision": str(self.revision)})
         body = json.loads(request.content)
         request_id = request.headers.get("x-artemis-request-id")
         outcome = self._outcomes.get(request_id) if request_id else None
@@ -155,12 +162,33 @@ class FakeCluster:
         self.revision += 1
         self.instances[_key(instance)] = instance
         self.applied.append(("register", _key(instance)))
+        self._changed("new", instance)
         return None
 
     def _unregister(self, key: Key) -> None:
-        if self.instances.pop(key, None) is not None:
+        instance = self.instances.pop(key, None)
+        if instance is not None:
             self.revision += 1
+            self._changed("delete", instance)
             self.applied.append(("unregister", key))
+
+    def _changed(self, kind: str, instance: Json) -> None:
+        shown = {name: value for name, value in instance.items() if name != "leaseTtlMs"}
+        change = {"revision": self.revision, "changeType": kind, "changeTime": 1_000, "instance": shown}
+        self.changes.append(change)
+
+    def _watch(self, params: httpx.QueryParams) -> Json:
+        """At once, whatever ``wait`` says."""
+        since, services = int(params["since"]), params.get("services")
+        if since < self.oldest:
+            status = {"status": "fail", "errorCode": "data-not-found", "message": "too old"}
+            return {"responseStatus": status, "changes": None, "compacted": True, "oldest": self.oldest}
+        found = [
+            change
+            for change in self.changes
+            if change["revision"] > since and (not services or change["instance"]["serviceId"] in services.split(","))
+        ]
+        return {"responseStatus": SUCCESS, "changes": found, "revision": self.revision}
 
     def _service(self, service_id: str) -> Json:
         found = [

@@ -21,8 +21,9 @@ OUTPUT = {
     1: "active 10000\n",
     2: "this process leads InstanceVersion(revision=1, epoch=1)\n()\n",
     3: "() 0 n1 stale 0.0\n['http://n1.test:1', 'http://n2.test:2', 'http://n3.test:3']\n",
-    4: "instance.url | must be a text that is not blank, not None\n",
-    5: "orders-1\n",
+    4: "start [('orders', 1)]\n[(2, 'new', 'stock-1')]\n",
+    5: "instance.url | must be a text that is not blank, not None\n",
+    6: "orders-1\n",
 }
 
 
