@@ -108,6 +108,7 @@ class Watches:
         self._node = serving.node
         self._encoders = {dialect.name: Encoder(serving, dialect) for dialect in (JAVA, SNAKE, RUST)}
         self._open: dict[Subscription, None] = {}
+        self._bookmark = (-1, text_message(b""))
         self.counters = WatchCounters()
 
     def encoder(self, dialect: Dialect) -> Encoder:
@@ -122,6 +123,12 @@ class Watches:
         await self._node.applied(since, timeout_ms=timeout_ms)
         self.check_well()
         return since
+
+    def bookmark(self, revision: int) -> SocketMessage:
+        """Most sockets get theirs at the same revision, one after the other."""
+        if self._bookmark[0] != revision:
+            self._bookmark = revision, text_message(b'{"type":"bookmark","revision":%d}' % revision)
+        return self._bookmark[1]
 
     @contextmanager
     def reading(self, subscription: Subscription) -> Iterator[None]:

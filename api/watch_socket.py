@@ -127,19 +127,15 @@ class _Watch:
                     await outlet.send(_lost("resync" if begun else "compacted", got, feed.revision))
                     return
                 if not begun:
-                    await outlet.send(_told("subscribed", since))
+                    await outlet.send(text_message(b'{"type":"subscribed","revision":%d}' % since))
                 if got.changes:
                     await outlet.send(self._encoder.message(got))
                     counters.sent("socket", got)
                 elif begun:
                     self._watches.check_well()
-                    await outlet.send(_told("bookmark", got.revision))
+                    await outlet.send(self._watches.bookmark(got.revision))
                     counters.sent("socket", got)
                 begun = True
-
-
-def _told(kind: str, revision: int) -> SocketMessage:
-    return text_message(b'{"type":"%b","revision":%d}' % (kind.encode(), revision))
 
 
 def _lost(kind: str, behind: Behind, revision: int) -> SocketMessage:

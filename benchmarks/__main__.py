@@ -1,4 +1,4 @@
-"""``python -m benchmarks`` is ``benchmarks.run``; ``commit``, ``java-clients`` and ``watchers`` as first argument are others."""
+"""``python -m benchmarks`` is ``benchmarks.run``; the names below as first argument are others."""
 
 import sys
 

@@ -230,7 +230,7 @@ def test_a_poll_whose_client_went_away_is_forgotten() -> None:
             "query_string": b"since=0&wait=300000",
             "headers": [],
         }
-        feed = api.app._feed
+        feed = api.app._feed  # type: ignore[attr-defined]
         serving = asyncio.ensure_future(api.app(scope, receive, send))
         await until(lambda: feed.subscriptions == 1)
         gone.set()
