@@ -28,7 +28,7 @@ from artemis.client.registration import RegistrationView
 from artemis.client.results import Consistency, Service, Services
 from artemis.client.sync import CLOSE_STEP_S
 from artemis.client.watch_events import WatchEvent
-from artemis.client.watching import WAIT_S, Found, Watching
+from artemis.client.watching import WAIT_S, Heard, Watching
 from artemis.client.wire import Expected
 from artemis.errors import ArtemisError, Unavailable
 from artemis.model import Instance, Member
@@ -171,7 +171,7 @@ class AsyncArtemisClient:
             if event is not None and not self._closed:
                 yield event
 
-    async def _poll(self, watching: Watching) -> Found | Services:
+    async def _poll(self, watching: Watching) -> Heard:
         return await self._drive(watching.next_call(), self._stopping)
 
     async def members(self) -> tuple[Member, ...]:

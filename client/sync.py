@@ -27,7 +27,7 @@ from artemis.client.policy import RetryPolicy
 from artemis.client.registration import RegistrationView
 from artemis.client.results import Consistency, Service, Services
 from artemis.client.watch_events import WatchEvent
-from artemis.client.watching import WAIT_S, Found, Watching
+from artemis.client.watching import WAIT_S, Heard, Watching
 from artemis.client.wire import Expected
 from artemis.errors import ArtemisError, Unavailable
 from artemis.model import Instance, Member
@@ -200,7 +200,7 @@ class ArtemisClient:
             if event is not None and not self._closed:
                 yield event
 
-    def _poll(self, watching: Watching) -> Found | Services:
+    def _poll(self, watching: Watching) -> Heard:
         return self._drive(self._prepare(watching.next_call), self._stopping)
 
     def members(self) -> tuple[Member, ...]:
@@ -252,7 +252,7 @@ class ArtemisClient:
         self._check_usable()
         return self._drive(self._prepare(build))
 
-    def _prepare(self, build: Callable[[], Call[T]]) -> Call[T]:
+    def _prepare(self, build: Callable[[], T]) -> T:
         with self._lock:
             return build()
 

@@ -8,7 +8,7 @@ cluster's history is not the one the revision is of, are the services read again
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 from artemis.client import wire
 from artemis.client.answers import Interpret, interpreter
@@ -37,6 +37,7 @@ class Compacted:
 
 
 Found = WatchChanges | Compacted
+Heard = Found | Services
 Poll = Callable[[int], Call[Found]]
 """A call for what came after a revision."""
 Read = Callable[[], Call[Services]]
@@ -53,12 +54,13 @@ class Watching:
         self._reads: Because | None = "start" if since is None else None
         """Why the services are to be read."""
 
-    def next_call(self) -> Call[Found] | Call[Services]:
+    def next_call(self) -> Call[Heard]:
+        # A call is only asked for its value, so one of a part of the union is one of the union.
         if self._reads is not None or self._revision is None:
-            return self._read()
-        return self._poll(self._revision)
+            return cast(Call[Heard], self._read())
+        return cast(Call[Heard], self._poll(self._revision))
 
-    def answered(self, answer: Found | Services) -> WatchEvent | None:
+    def answered(self, answer: Heard) -> WatchEvent | None:
         """What to tell; None: nothing yet, another call is needed first."""
         match answer:
             case Services():

@@ -115,8 +115,8 @@ class FakeCluster:
 
     def _answer(self, request: httpx.Request, node: str) -> httpx.Response:
         if request.method == "GET":
-            outcome = self._watch(request.url.params)
-            return httpx.Response(200, json=outcome, headers={"x-artemis-revision": str(self.revision)})
+            found = self._watch(request.url.params)
+            return httpx.Response(200, json=found, headers={"x-artemis-revision": str(self.revision)})
         body = json.loads(request.content)
         request_id = request.headers.get("x-artemis-request-id")
         outcome = self._outcomes.get(request_id) if request_id else None
