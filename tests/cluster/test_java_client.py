@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.anyio]
 
 TTL_S = 8.0
 """Shorter than usual, as everything the clients do is below. More than the window of their reconnect limiter: a client
-whose five tries in a row met the dead node may do nothing for that long, and then has lost its lease by its own rules."""
+whose five tries in a row met the dead node may do nothing for that long, and then loses its lease by its own rules."""
 _numbers = itertools.count()
 
 
