@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 import msgspec
 
@@ -35,53 +35,15 @@ from artemis.commands import (
     Unregister,
 )
 from artemis.lease_stats import LeaseStats
-from artemis.leases import Grant, LeaseTable, LeaseTerm
+from artemis.leases import LeaseTable, LeaseTerm
 from artemis.model import Change, ChangeType, Compacted, Instance, InstanceKey, Member, Record, encode_instance, key_of
 from artemis.outcomes import Announced, Configured, Conflict, Outcome, Refused, Registered, Renewed, Unregistered
-from artemis.protection import ProtectedScope, Protection, ProtectionSettings, ProtectionState, ProtectionView
-from artemis.services import FrozenServices, ServiceIndex, ServiceView
-from artemis.sessions import Remembered, RequestWindow, Session
+from artemis.protection import ProtectedScope, Protection, ProtectionSettings, ProtectionView
+from artemis.services import ServiceIndex, ServiceView
+from artemis.sessions import RequestWindow, Session
+from artemis.state import FrozenState, StateLimits
 
-
-class StateLimits(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """How much past the state keeps. Part of the replicated state, because they decide what is trimmed when: nodes
-    with different limits would give different answers. A snapshot brings its own."""
-
-    changes_max: int = 10_000
-    change_bytes_max: int = 8 * 1024 * 1024
-    """Encoded size of the changes kept; in memory they take about four times as much where nothing else holds them."""
-    requests_max: int = 100_000
-    request_window_ms: int = 600_000
-    evictions_max: int = 5_000
-    """Leases that end or are held in one entry; the next entries go on with the rest. Each takes some 5 µs."""
-
-    def __post_init__(self) -> None:
-        for field in self.__struct_fields__:
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field}: must not be negative")
-        if self.evictions_max == 0:
-            raise ValueError("evictions_max: must not be 0, else no lease ends")
-
-
-class FrozenState(NamedTuple):
-    """The whole state at one index. Its containers are its own; the values in them are immutable."""
-
-    limits: StateLimits
-    applied_index: int
-    revision: int
-    clock_ms: int
-    next_lease_id: int
-    digest: int
-    services: FrozenServices
-    grants: dict[int, Grant]
-    deadlines_ms: dict[int, int]
-    held_until_ms: dict[int, int]
-    protection: ProtectionState
-    changes_oldest: int
-    changes: tuple[Change, ...]
-    sessions: dict[str, Session]
-    members: dict[str, Member]
-    requests: dict[str, Remembered]
+__all__ = ["FrozenState", "Registry", "StateLimits"]
 
 
 class Registry:
@@ -146,10 +108,12 @@ class Registry:
 
     def state_digest(self) -> int:
         """64 bits over ``digest`` and what is cheap to read beside it, for comparing nodes at the same applied index.
-        Not in it: deadlines, remembered outcomes (only how many there are), and changes, which repeat records."""
+        Not in it: deadlines, remembered outcomes (only how many there are), and changes, which repeat records. Whoever
+        changes what is in it gives it another number (``consensus.digests.DIGEST_FORMAT``)."""
         sessions = sorted((origin, *session) for origin, session in self._sessions.items())
         numbers = (self.revision, self.clock_ms, self._next_lease_id, len(self._leases), len(self._requests))
-        parts = msgspec.msgpack.encode((numbers, self.digest, sessions, list(self._members.values())))
+        held = self._protection.state()
+        parts = msgspec.msgpack.encode((numbers, self.digest, sessions, list(self._members.values()), held))
         return int.from_bytes(blake2b(parts, digest_size=8).digest())
 
     @property
