@@ -39,7 +39,7 @@ class StatusRoutes:
         status = self._serving.node.status()
         member = self._members(status)[status.node_id]
         health = own_health(status, self._serving.settings)
-        return self._answer(dialect, {"nodeStatus": _node_status(dialect, member, health)}, status)
+        return self._answer(dialect, {"nodeStatus": _node_status(dialect, member, health, status)}, status)
 
     async def cluster(self, request: Request) -> Answer:
         """Every member, also those that cannot be reached; this node first."""
@@ -47,7 +47,7 @@ class StatusRoutes:
         status = self._serving.node.status()
         health = {status.node_id: own_health(status, self._serving.settings), **self._serving.peers.of(status)}
         members = self._members(status)
-        nodes = [_node_status(dialect, members[node_id], known) for node_id, known in health.items()]
+        nodes = [_node_status(dialect, members[node_id], known, status) for node_id, known in health.items()]
         return self._answer(dialect, {"nodeCount": len(nodes), "nodesStatus": nodes}, status)
 
     async def leases(self, request: Request) -> Answer:
@@ -142,12 +142,17 @@ def safety(registry: Registry) -> dict[str, object]:
     }
 
 
-def _node_status(dialect: Dialect, member: Member, health: Health) -> dict[str, object]:
+def _node_status(dialect: Dialect, member: Member, health: Health, status: NodeStatus) -> dict[str, object]:
+    """In Java's form exactly its fields: who leads is in the answer's headers. In the other form that server's names
+    for a node's place, and who leads."""
     zone = {"metadata": None, "regionId": member.region_id, "zoneId": member.zone_id}
     node: dict[str, object] = {"url": member.url, "zone": zone}
+    more: dict[str, object] = {}
     if dialect.strict:
         node |= {"nodeId": member.node_id, "regionId": member.region_id, "zoneId": member.zone_id}
+        more["leader"] = member.node_id == status.leader_id if status.known_leader else None
     return {
+        **more,
         "allowDiscoveryFromOtherZone": health.allow_discovery_from_other_zone,
         "allowRegistryFromOtherZone": health.allow_registry_from_other_zone,
         "canServiceDiscovery": health.can_service_discovery,

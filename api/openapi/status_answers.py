@@ -37,7 +37,7 @@ class JavaLease(_Camel):
     """Times are ``yyyy-MM-dd HH:mm:ss.SSS`` in the node's time zone; a lease that has not ended shows the epoch."""
 
     instance: str
-    creation_time: str | None
+    creation_time: str
     renewal_time: str
     evition_time: str
     ttl: int
@@ -85,6 +85,8 @@ class SnakeStatusNode(_Snake):
 class SnakeNodeStatus(_Snake):
     node: SnakeStatusNode
     status: NodeState
+    leader: bool | msgspec.UnsetType = msgspec.UNSET
+    """Absent while this node knows no leader."""
     can_service_registry: bool | msgspec.UnsetType = msgspec.UNSET
     can_service_discovery: bool | msgspec.UnsetType = msgspec.UNSET
     allow_registry_from_other_zone: bool | msgspec.UnsetType = msgspec.UNSET
@@ -106,10 +108,10 @@ class SnakeLease(_Snake):
     """Times as in ``JavaLease``."""
 
     instance: str
+    creation_time: str
     renewal_time: str
     evition_time: str
     ttl: int
-    creation_time: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class SnakeLeases(_Snake):

@@ -118,7 +118,8 @@ def test_the_rust_form_names_nodes_by_id_and_leaves_nulls_out() -> None:
         "zoneId": "zone1",
         "zone": {"regionId": "lab", "zoneId": "zone1"},
     }
-    assert set(answer["nodesStatus"][1]) == {"node", "status"}
+    assert [node["leader"] for node in answer["nodesStatus"]] == [True, False]
+    assert set(answer["nodesStatus"][1]) == {"node", "status", "leader"}
     snake = Api(cluster["n1"]).post("/api/status/cluster.json", {"region_id": "lab"}).json()
     assert snake["nodes_status"][0]["can_service_registry"] is True
 
