@@ -124,6 +124,7 @@ def test_two_replicas_of_one_log_are_byte_equal_also_when_one_was_restored(
             restarted = snapshot.decode(frozen_bytes(restarted))
         assert steady.apply(index, entry) == restarted.apply(index, entry)
         assert steady.digest == restarted.digest
+        assert steady.state_digest() == restarted.state_digest()
     assert frozen_bytes(steady) == frozen_bytes(restarted)
     assert steady == restarted
 
