@@ -173,7 +173,11 @@ def test_a_hanging_node_leaves_time_for_another() -> None:
         (failed("bad-request", "request.instances is null or empty."), InvalidInput, "request.instances is null"),
         (failed("no-permission", "regionId is not the same"), Refused, "no-permission: regionId"),
         (failed("data-not-found", "Delta is not found."), Refused, "data-not-found"),
-        (failed("request-id-reused", "x-artemis-request-id: it belongs to another"), RequestIdReused, "belongs to another"),
+        (
+            failed("request-id-reused", "x-artemis-request-id: it belongs to another"),
+            RequestIdReused,
+            "belongs to another",
+        ),
         (failed("a-later-code"), Refused, "a-later-code"),
         (Answer(status=404, headers={}, body=b'{"message":"no such path"}'), Refused, "http-404: no such path"),
         (Answer(status=413, headers={}, body=b'{"message":"body: at most 9 bytes"}'), Refused, "http-413"),
