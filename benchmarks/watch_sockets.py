@@ -11,7 +11,7 @@ from benchmarks.wrk import BenchmarkError
 from jepsen_lite.cluster import HOST
 
 HANDSHAKE = (
-    "GET /api/watch?since=now&services={service} HTTP/1.1\r\nhost: bench\r\n"
+    "GET /api/watch?since=now&services={services} HTTP/1.1\r\nhost: bench\r\n"
     "upgrade: websocket\r\nconnection: upgrade\r\n"
     "sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
@@ -23,13 +23,13 @@ TIMEOUT_S = 30.0
 class Watcher(asyncio.Protocol):
     """Reads frames and tells of those that hold changes; or, ``stalled``, reads nothing after the handshake."""
 
-    def __init__(self, service: str, told: Callable[[Watcher, int], None], *, stalled: bool = False) -> None:
+    def __init__(self, services: str, told: Callable[[Watcher, int], None], *, stalled: bool = False) -> None:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Shaken hands and subscribed."""
         self.closed = False
         self.changes = 0
         self.stalled = stalled
-        self._service = service
+        self._services = services
         self._told = told
         self._data = b""
         self._shaken = False
@@ -37,7 +37,7 @@ class Watcher(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(HANDSHAKE.format(service=self._service).encode())
+        self._transport.write(HANDSHAKE.format(services=self._services).encode())
 
     def data_received(self, data: bytes) -> None:
         data = self._data + data if self._data else data
@@ -84,7 +84,7 @@ class Watcher(asyncio.Protocol):
 
 
 async def open_watcher(
-    port: int, service: str, told: Callable[[Watcher, int], None], *, stalled: bool = False
+    port: int, services: str, told: Callable[[Watcher, int], None], *, stalled: bool = False
 ) -> Watcher:
     """Connect and subscribe. Raises ``BenchmarkError`` and ``OSError``."""
     loop = asyncio.get_running_loop()
@@ -93,6 +93,6 @@ async def open_watcher(
     if stalled:
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_BUFFER_BYTES)
     await loop.sock_connect(plain, (HOST, port))
-    _, watcher = await loop.create_connection(lambda: Watcher(service, told, stalled=stalled), sock=plain)
+    _, watcher = await loop.create_connection(lambda: Watcher(services, told, stalled=stalled), sock=plain)
     await asyncio.wait_for(watcher.ready, TIMEOUT_S)
     return watcher

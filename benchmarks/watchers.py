@@ -35,9 +35,11 @@ SERVICE = "watched"
 TIMEOUT_S = 30.0
 PAD_BYTES = 500
 """Of the instance's metadata."""
-FILL_BYTES = 20_000
-"""The same at the end: what fills the buffers, the kernels' too, of those that do not read."""
-FILL_S = 90.0
+FILLER = "filler"
+"""A service that only those watch that do not read: its changes fill their buffers, the kernels' too."""
+FILL_BYTES = 50_000
+FILL_S = 60.0
+FILL_PAUSE_S = 0.2
 CONNECTING_AT_ONCE = 50
 KB_PER_SOCKET_MAX = 60
 """Of the node's memory, stalled sockets and their buffers included."""
@@ -178,7 +180,8 @@ class _Bench:
     async def _open(self, count: int, *, stalled: bool) -> None:
         for first in range(0, count, CONNECTING_AT_ONCE):
             batch = range(first, min(count, first + CONNECTING_AT_ONCE))
-            opening = [open_watcher(self._port, SERVICE, self._told, stalled=stalled) for _ in batch]
+            services = f"{SERVICE},{FILLER}" if stalled else SERVICE
+            opening = [open_watcher(self._port, services, self._told, stalled=stalled) for _ in batch]
             self._watchers += await asyncio.gather(*opening)
         # Changes count from here on, for everybody.
         for watcher in self._watchers:
@@ -211,16 +214,14 @@ class _Bench:
         return Spread(p50=times.percentile(50), p99=times.percentile(99), worst=times.ms[-1], last=last.percentile(50))
 
     async def _fill(self, writer: Connection) -> None:
-        """Go on with larger changes until those that do not read were cut off, for ``FILL_S`` at most."""
+        """Go on with changes for those that do not read until they were cut off, for ``FILL_S`` at most."""
         deadline = time.perf_counter() + FILL_S
         while self._metric("artemis_sockets_stalled_total") < self._options.stalled and time.perf_counter() < deadline:
-            self._round = current = _Round(time.perf_counter())
-            self._sent += 1
-            await self._change(writer, FILL_BYTES)
-            await asyncio.wait_for(current.all_arrived.wait(), TIMEOUT_S)
+            await self._change(writer, FILLER, FILL_BYTES)
+            await asyncio.sleep(FILL_PAUSE_S)
 
-    async def _change(self, writer: Connection, pad_bytes: int = PAD_BYTES) -> None:
-        one = instance(SERVICE, "i1", {"pad": "x" * pad_bytes}, ttl_ms=HOUR_MS)
+    async def _change(self, writer: Connection, service: str = SERVICE, pad_bytes: int = PAD_BYTES) -> None:
+        one = instance(service, "i1", {"pad": "x" * pad_bytes}, ttl_ms=HOUR_MS)
         answer = await writer.request("POST", REGISTER, instances_body([one]), {}, timeout_s=TIMEOUT_S)
         if evidence_of(answer).code != "success":
             raise BenchmarkError(f"register: {answer.status} {answer.body[:300]!r}")
