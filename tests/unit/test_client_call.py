@@ -183,6 +183,7 @@ def test_a_hanging_node_leaves_time_for_another() -> None:
         (Answer(status=413, headers={}, body=b'{"message":"body: at most 9 bytes"}'), Refused, "http-413"),
         (Answer(status=400, headers={}, body=b'{"message":"body: is empty"}'), InvalidInput, "body: is empty"),
         (Answer(status=400, headers={}, body=b"<html>no</html>"), InvalidInput, "request: <html>no"),
+        (Answer(status=422, headers={}, body=b'{"message":"port: an integer"}'), InvalidInput, "port: an integer"),
         (Answer(status=302, headers={"location": "/login"}, body=b""), Refused, "http-302"),
     ],
 )

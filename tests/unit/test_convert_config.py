@@ -367,3 +367,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Captur
 def test_reasons_speak_of_the_key_they_stand_for() -> None:
     assert all(reason for _, reason in JAVA_LEFT)
     assert all("." in key and reason for key, reason in RUST_LEFT.items())
+
+
+def test_the_command_is_installed_under_its_name() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["scripts"]["artemis"] == f"{artemis_cli.__name__}:{artemis_cli.main.__name__}"
