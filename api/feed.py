@@ -29,8 +29,9 @@ from artemis.model import Change, Compacted
 
 CALLED_AT_ONCE = 128
 """Readers that are called in one turn of the event loop: some milliseconds of work."""
-BATCH_CHANGES_MAX = 1_000
-"""A batch is cut here, behind the last change of an entry; a longer entry is not cut."""
+BATCH_CHANGES_MAX = 250
+"""A batch is cut here, behind the last change of an entry; a longer entry is not cut. Each of thousands of sockets may
+have one such message in its buffer."""
 
 
 class Batch(NamedTuple):

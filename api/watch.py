@@ -8,6 +8,7 @@ not reached is waited for, as a session read waits.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -17,6 +18,7 @@ from artemis.api.faults import bad_request, shown
 from artemis.api.feed import Batch, Subscription
 from artemis.api.serving import JAVA, RUST, SNAKE, Serving
 from artemis.api.sockets import SocketMessage, text_message
+from artemis.consensus.status import NodeStatus
 from artemis.errors import Unavailable
 from artemis.model import Change, canonical
 
@@ -108,6 +110,8 @@ class Watches:
         self._node = serving.node
         self._encoders = {dialect.name: Encoder(serving, dialect) for dialect in (JAVA, SNAKE, RUST)}
         self._open: dict[Subscription, None] = {}
+        self._looked_at = -1.0
+        self._seen = serving.node.status()
         self._bookmark = (-1, text_message(b""))
         self.counters = WatchCounters()
 
@@ -149,13 +153,23 @@ class Watches:
         revision = self._node.registry.revision
         return max((max(0, revision - subscription.revision) for subscription in self._open), default=0)
 
-    def check_well(self) -> None:
-        """Raise ``Unavailable`` when another node is a better place to watch: this one may hear of changes late."""
-        status = self._node.status()
-        if not status.ready:
+    def check_ready(self) -> None:
+        """Raise ``Unavailable`` when this node may not be believed: it lags, or its state differs from its peers'."""
+        if not self._status().ready:
             raise Unavailable("this node is not ready", definite=True)
-        if not status.known_leader:
+
+    def check_well(self) -> None:
+        """Raise ``Unavailable`` also when another node is a better place to watch: this one may hear late."""
+        self.check_ready()
+        if not self._status().known_leader:
             raise Unavailable("this node knows no leader", definite=True)
+
+    def _status(self) -> NodeStatus:
+        """Made once for all readers that are called in one turn of the loop."""
+        now = asyncio.get_running_loop().time()
+        if self._looked_at != now:
+            self._looked_at, self._seen = now, self._node.status()
+        return self._seen
 
 
 class Encoder:

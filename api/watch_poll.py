@@ -57,6 +57,7 @@ class WatchPoll:
                 got = await _next(subscription, request, poll.wait_ms)
             if isinstance(got, Behind):
                 return self._compacted(poll.dialect, got, level)
+            self._watches.check_ready()
             if not got.changes:
                 # Nothing came because nothing happened, or because this node does not hear of it?
                 self._watches.check_well()

@@ -128,6 +128,7 @@ class _Watch:
                     return
                 if not begun:
                     await outlet.send(text_message(b'{"type":"subscribed","revision":%d}' % since))
+                self._watches.check_ready()
                 if got.changes:
                     await outlet.send(self._encoder.message(got))
                     counters.sent("socket", got)

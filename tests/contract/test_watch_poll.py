@@ -175,6 +175,14 @@ def test_a_node_that_loses_its_leader_meanwhile_does_not_say_that_nothing_happen
     asyncio.run(story())
 
 
+def test_a_node_that_is_not_believed_any_more_tells_no_changes() -> None:
+    cluster, api = scene()
+    register(api, "a")
+    cluster["n1"].ready = False
+    answer = api.get("/api/watch?since=0")
+    assert answer.json()["response_status"]["error_code"] == "service-unavailable"
+
+
 @pytest.mark.parametrize(
     ("query", "named"),
     [

@@ -153,6 +153,19 @@ def test_a_node_that_loses_its_leader_sends_its_watchers_elsewhere() -> None:
     play(story)
 
 
+def test_a_node_that_is_not_believed_any_more_tells_no_changes() -> None:
+    async def story() -> None:
+        node = LoopbackCluster()["n1"]
+        async with serving(node) as site, site.open(WATCH) as talk:
+            await talk.ask(subscribe("now"))
+            node.ready = False
+            await change(node, "a")
+            assert await closed(talk) == (watch_socket.ELSEWHERE, "this node is not ready")
+            assert site.metric("artemis_watch_changes_total", kind="socket") == 0
+
+    play(story)
+
+
 @pytest.mark.parametrize(
     ("message", "named"),
     [
@@ -306,9 +319,9 @@ def test_a_reader_that_is_too_slow_is_told_to_resync_and_never_given_a_gap() -> 
 def test_a_long_history_comes_in_messages_of_bounded_size() -> None:
     async def story() -> None:
         cluster = LoopbackCluster()
-        for first in range(0, 3 * BATCH_CHANGES_MAX, 100):
+        for first in range(0, 3 * BATCH_CHANGES_MAX, 50):
             cluster.advance(1)
-            await change(cluster["n1"], "a", *(f"i{number}" for number in range(first, first + 100)))
+            await change(cluster["n1"], "a", *(f"i{number}" for number in range(first, first + 50)))
         async with serving(cluster["n1"]) as site, site.open(WATCH, bytes_max=None) as talk:
             await talk.ask(subscribe(0))
             seen = 0
