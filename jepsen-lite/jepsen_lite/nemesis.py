@@ -119,7 +119,11 @@ async def _strike(cluster: Cluster, fault: Fault, nodes: list[str], note: Note, 
     await asyncio.to_thread(_end, cluster, fault.kind, nodes)
     for node in nodes:
         try:
-            await asyncio.to_thread(cluster.wait_ready, [node])
+            if fault.kind == "pause":
+                # It serves at once. Readiness comes seconds later, for a node that stood still is watched for a while.
+                await asyncio.to_thread(cluster.leader)
+            else:
+                await asyncio.to_thread(cluster.wait_ready, [node])
             note("ready", node, {"pid": cluster.nodes[node].pid})
         except ClusterError as exc:
             note("not-ready", node, {"error": str(exc)[-300:]})

@@ -21,10 +21,10 @@ SHIFTED = [sys.executable, "-P", str(Path(__file__).parents[1] / "support" / "sh
 
 
 def test_no_lease_ends_early_or_late_while_leaders_are_killed_stopped_and_cut_off(tmp_path: Path) -> None:
-    plan = nemesis.plan(SEED, 14.0, nemesis.ALL_FAULTS)
+    plan = nemesis.plan(SEED, 12.0, nemesis.ALL_FAULTS)
     cluster = ProxiedCluster(tmp_path)
     with cluster:
-        result, text = leases(cluster, Settings(seed=SEED, plan=plan, seconds=14.0, owners=120))
+        result, text = leases(cluster, Settings(seed=SEED, plan=plan, seconds=12.0, owners=120))
     assert result == "valid", text
 
 
@@ -32,10 +32,10 @@ def test_c16_no_living_instance_disappears_when_leaders_are_killed(tmp_path: Pat
     """Renewed twice a second with a TTL of 3 s, through whichever node answers."""
     settings = Settings(
         seed=SEED,
-        plan=nemesis.leader_kills(SEED, 4),
+        plan=nemesis.leader_kills(SEED, 3),
         owners=20,
         habits=Habits(ttls_ms=(3000,), beats_per_ttl=6, steadfast=True),
-        least=Least(ended=20, leaderships=5),
+        least=Least(ended=20, leaderships=4),
     )
     cluster = Cluster(tmp_path)
     with cluster:
