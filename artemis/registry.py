@@ -164,6 +164,11 @@ class Registry:
         return self._protection.settings
 
     @property
+    def clock_needed(self) -> bool:
+        """Something waits for the lease clock: leases, or the end of protection after the last of them."""
+        return len(self._leases) > 0 or self._protection.active
+
+    @property
     def leases_may_be_due(self) -> bool:
         """False: an entry that does not move the clock would end no lease. True after an entry that had to stop at
         ``StateLimits.evictions_max``."""

@@ -302,7 +302,7 @@ class Engine:
             return self.admission.due_at
         return min(
             self.core.due_at(now),
-            self.leadership.due_at(self.registry.lease_count),
+            self.leadership.due_at(clock_needed=self.registry.clock_needed),
             self.session.due_at,
             self.reads.due_at(),
             self._revision_waiters.due_at(),

@@ -63,12 +63,12 @@ class Leadership:
             not len(self.orderer) and not self.orderer.in_flight and self.confirmations.idle and self.resigned is None
         )
 
-    def due_at(self, lease_count: int) -> float:
+    def due_at(self, *, clock_needed: bool) -> float:
         """When something has to happen here although nothing arrives, in monotonic seconds."""
         due = self.confirmations.due_at()
         if self.resigned is not None:
             due = min(due, self.resigned.deadline)
-        if self._clock is not None and lease_count:
+        if self._clock is not None and clock_needed:
             due = min(due, self._clock.counted_to + self._lease_step_ms / 1000)
         return due
 
@@ -101,7 +101,7 @@ class Leadership:
         if clock is None or self.resigned is not None or self.orderer.in_flight >= self._in_flight_max:
             return None
         if not len(self.orderer):
-            step_due = registry.lease_count > 0 and clock.due_ms(now) >= self._lease_step_ms
+            step_due = registry.clock_needed and clock.due_ms(now) >= self._lease_step_ms
             rest_due = self.orderer.in_flight == 0 and registry.leases_may_be_due
             if not step_due and not rest_due:
                 return None

@@ -65,6 +65,10 @@ def response_headers() -> dict[str, Json]:
         "x-artemis-consistency": _said(
             {"type": "string", "enum": [*CONSISTENCIES, "none"]}, "The consistency that was given."
         ),
+        "x-artemis-protection": _said(
+            {"type": "string", "enum": ["registry", "services"]},
+            "Present while silent instances are kept because too many are silent: of all services, or of some.",
+        ),
     }
 
 

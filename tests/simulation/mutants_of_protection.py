@@ -118,3 +118,12 @@ def forget_what_is_held_at_a_snapshot(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         LeaseTable, "__init__", lambda self, grants=None, deadlines=None, held=None: guarded(self, grants, deadlines)
     )
+
+
+@mutant(
+    "P5",
+    "registry.Registry.clock_needed",
+    Named("simulation/test_lease_tails.py::test_protection_ends_also_when_it_has_outlived_the_last_lease"),
+)
+def stop_the_clock_with_the_last_lease(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Registry, "clock_needed", property(lambda self: self.lease_count > 0))

@@ -66,6 +66,10 @@ def cut_all(cluster: Cluster, _leader: str) -> None:
         cut_off(cluster, name)
 
 
+def order(door: Door, node: str, command: Command, answers: list[Answer]) -> None:
+    door.ask(node, lambda engine, answer: engine.propose(command, None, 900, answer), 1.0, answers.append)
+
+
 def started(seed: str, *, canary: bool) -> tuple[Cluster, LeaseTails]:
     """Clocks run at one rate: their drift would be a part of both tails."""
     cluster = Cluster(World(seed), Settings(clock_drift=0.0))
@@ -209,13 +213,9 @@ def test_mass_silence_is_held_over_changes_of_leader_and_ends_by_itself(back: bo
     cluster, tails = started(f"mass silence {back}", canary=True)
     door = Door(cluster)
     answers: list[Answer] = []
-
-    def order(node: str, command: Command) -> None:
-        door.ask(node, lambda engine, answer: engine.propose(command, None, 900, answer), 1.0, answers.append)
-
     names = tuple(f"m{number}" for number in range(60))
-    order(cluster.members[0], Configure(HOLD))
-    order(cluster.members[0], register("mass", names, 2000))
+    order(door, cluster.members[0], Configure(HOLD), answers)
+    order(door, cluster.members[0], register("mass", names, 2000), answers)
     assert cluster.world.run_until_true(lambda: len(answers) == 2, within=2)
     began = cluster.world.now
 
@@ -233,7 +233,7 @@ def test_mass_silence_is_held_over_changes_of_leader_and_ends_by_itself(back: bo
     )
     assert listed() == {60}
     if back:
-        order(cluster.members[1], Renew(keys=tuple(key("mass", name) for name in names)))
+        order(door, cluster.members[1], Renew(keys=tuple(key("mass", name) for name in names)), answers)
         assert cluster.world.run_until_true(lambda: not any(e.registry.protecting for e in cluster.engines()), within=3)
         assert isinstance(answers[2], Renewed)
         assert not answers[2].missing_keys
@@ -244,6 +244,18 @@ def test_mass_silence_is_held_over_changes_of_leader_and_ends_by_itself(back: bo
     took = cluster.world.now - since - tails.outages.between(since, cluster.world.now)
     assert 2.0 + HOLD.hold_ms / 1000 - 1.0 < took <= 2.0 + HOLD.hold_ms / 1000 + LATE_SECONDS_MAX
     assert cluster.world.run_until_true(lambda: not any(e.registry.protecting for e in cluster.engines()), within=3)
+
+
+def test_protection_ends_also_when_it_has_outlived_the_last_lease() -> None:
+    """The lease clock must go on although nobody is left whose lease could end."""
+    cluster, _ = started("the last lease", canary=False)
+    door = Door(cluster)
+    order(door, cluster.members[0], Configure(HOLD), [])
+    order(door, cluster.members[0], register("mass", tuple(f"m{number}" for number in range(60)), 2000), [])
+    assert cluster.world.run_until_true(lambda: all(e.registry.protecting for e in cluster.engines()), within=5)
+    until = 2.0 + HOLD.hold_ms / 1000 + LATE_SECONDS_MAX
+    assert cluster.world.run_until_true(lambda: not any(e.registry.protecting for e in cluster.engines()), until)
+    assert {engine.registry.lease_count for engine in cluster.engines()} == {0}
 
 
 @pytest.mark.parametrize(("added_ms", "seen"), [(-50, "early"), (1200, "late")])
