@@ -16,7 +16,7 @@ from tests.simulation.http_watcher import Watcher
 from tests.simulation.invariants import ObservedEngine
 from tests.simulation.lease_owners import LeaseReader
 from tests.simulation.scenario import Report, Run
-from tests.simulation.settings import Settings, log_uniform, swarm
+from tests.simulation.settings import Settings, log_uniform, swarm, with_leases
 from tests.simulation.world import World
 
 REPEATED_AT_THE_END = 100
@@ -158,4 +158,7 @@ def drawn(seed: int, engine_class: type[ObservedEngine] = ObservedEngine) -> Htt
     """The run that a seed stands for."""
     rng = World(seed).stream("http")
     ways = HttpWays(latency_max=log_uniform(rng, 0.0002, 0.03))
-    return HttpRun(seed, swarm(World(seed).stream("swarm")), ways, engine_class)
+    # Requests, heartbeats and watchers need more to happen than what goes on beneath them.
+    busy = with_leases(swarm(World(seed).stream("swarm")))
+    busy = replace(busy, clients=busy.clients + 2, think=min(busy.think, 0.4))
+    return HttpRun(seed, busy, ways, engine_class)

@@ -86,6 +86,23 @@ def commit_on_a_message_that_does_not_fit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(appendcheck, "check", unguarded)
 
 
+@mutant(
+    "A",
+    "appendcheck.check",
+    Seeds(
+        faults("isolate", "reset", "kill"), "another entry|on the disks of|replace the|disagrees about the committed"
+    ),
+)
+def commit_what_was_not_verified(patch: pytest.MonkeyPatch) -> None:
+    """Both of the above: what the library does."""
+    guarded = appendcheck.check
+
+    def unguarded(message: AppendEntries, log: Journal, commit_index: int) -> Verdict:
+        return guarded(message, log, commit_index)._replace(commit_index=message.commit_index)
+
+    patch.setattr(appendcheck, "check", unguarded)
+
+
 @mutant("A", "core.RaftCore.on_leader_contact", Named(CORE + "a_message_that_verifies_nothing_moves_no_commit_index"))
 def commit_at_a_heartbeat(patch: pytest.MonkeyPatch) -> None:
     def unguarded(self: RaftCore, peer: str, term: int) -> None:

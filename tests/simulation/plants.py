@@ -23,7 +23,6 @@ def planted(name: str) -> Iterator[None]:
 
 
 def _switches() -> Mapping[str, Callable[[pytest.MonkeyPatch], None]]:
-    from tests.simulation import mutants, test_guards  # they import the scenario, which needs none of this
+    from tests.simulation import mutants  # they import the scenario, which needs none of this
 
-    named = {name: planted.plant for name, planted in mutants.MUTANTS.items()}
-    return {**named, **{case[0].__name__: case[0] for case in test_guards.CASES}}
+    return {planted.plant.__name__: planted.plant for planted in mutants.MUTANTS.values()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from random import Random
 from typing import Literal, get_args
 
@@ -32,6 +32,23 @@ FaultKind = Literal[
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RareSteps(Timing):
+    """For runs in which no lease comes near its end: how often the lease clock moves is then of no interest, and its
+    steps would be most of what a calm cluster does."""
+
+    lease_step_ms: int = 2000
+
+    def validate(self) -> None:
+        """How the step relates to the error of stamps does not matter either."""
+        Timing(
+            heartbeat_ms=self.heartbeat_ms,
+            election_timeout_ms_min=self.election_timeout_ms_min,
+            election_timeout_ms_max=self.election_timeout_ms_max,
+            timer_ms=self.timer_ms,
+        ).validate()
+
+
 @dataclass(kw_only=True)
 class Settings:
     """Times in seconds unless the name says otherwise."""
@@ -59,6 +76,10 @@ class Settings:
     fault_length: float = 2.0
     """Mean time until a fault is undone."""
 
+    def __post_init__(self) -> None:
+        if self.timing.lease_step_ms >= RareSteps().lease_step_ms and not isinstance(self.timing, RareSteps):
+            self.timing = RareSteps(**{item.name: getattr(self.timing, item.name) for item in fields(Timing)})
+
     def describe(self) -> str:
         faults = ", ".join(self.faults) or "none"
         return (
@@ -67,21 +88,7 @@ class Settings:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RareSteps(Timing):
-    """For runs in which no lease comes near its end: how often the lease clock moves is then of no interest, and its
-    steps would be most of what a calm cluster does."""
-
-    lease_step_ms: int = 2000
-
-    def validate(self) -> None:
-        """How the step relates to the error of stamps does not matter either."""
-        Timing(
-            heartbeat_ms=self.heartbeat_ms,
-            election_timeout_ms_min=self.election_timeout_ms_min,
-            election_timeout_ms_max=self.election_timeout_ms_max,
-            timer_ms=self.timer_ms,
-        ).validate()
+STEP = {"lease_step_ms": Timing().lease_step_ms}
 
 
 def _timing(rng: Random, lease_owners: int) -> Timing:
@@ -104,7 +111,7 @@ def swarm(rng: Random) -> Settings:
             entries_in_flight=rng.choice((1, 2, 2, 8)),
             entry_proposals=rng.choice((1, 4, 4096)),
             reread_records_per_second=20,
-            append_window_bytes=rng.choice((2_000, 8 * 1024 * 1024)),
+            append_window_bytes=rng.choice((500, 8 * 1024 * 1024)),
             snapshot_log_entries=snapshot_every,
             snapshot_trailing_entries=rng.choice((1, snapshot_every // 2 + 1)),
             snapshot_chunk_bytes=rng.choice((512, 4096, 256 * 1024)),
@@ -168,6 +175,12 @@ def _focus_on_stragglers(drawn: Settings, rng: Random) -> None:
     drawn.clients, drawn.think = 4, 0.1
     drawn.faults = ("one-way", "one-way", "kill", "reset")
     drawn.fault_pause, drawn.fault_length = log_uniform(rng, 0.1, 0.6), log_uniform(rng, 0.1, 0.5)
+
+
+def with_leases(drawn: Settings) -> Settings:
+    """The same with at least one owner of leases, and a lease clock that keeps its time."""
+    timing = Timing(**{item.name: getattr(drawn.timing, item.name) for item in fields(Timing)} | STEP)
+    return replace(drawn, timing=timing, lease_owners=drawn.lease_owners or 1)
 
 
 def log_uniform(rng: Random, low: float, high: float) -> float:

@@ -18,9 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from artemis.consensus.timing import Bounds
 from tests.simulation.clients import SERVICES, Client
 from tests.simulation.history import Kind
+from tests.simulation.mutants_of_raft import acknowledge_before_the_disk, truncate_what_matches
 from tests.simulation.scenario import Run
 from tests.simulation.settings import Settings
-from tests.simulation.test_guards import acknowledge_before_the_disk, truncate_what_matches
 from tests.simulation.world import Violation
 
 Target = str

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import plans, shrink
+from tests.simulation.mutant import faults
 from tests.simulation.plants import planted
 from tests.simulation.scenario import Run
 from tests.simulation.settings import Settings
 from tests.simulation.shrink import Shrinker, ddmin, failure_of, kind_of
-from tests.simulation.test_guards import settings
 from tests.simulation.world import Violation
 
 PLANT = "count_the_leader_before_its_disk"
@@ -22,7 +22,7 @@ def failing_run(seconds: float = 12.0) -> plans.Plan:
     """A drawn run with a planted bug, written down."""
     for seed in range(1, 40):
         with planted(PLANT):
-            run = Run(seed, settings("kill", "slow-disk", "isolate", "reset"))
+            run = Run(seed, faults("kill", "slow-disk", "isolate", "reset"))
             try:
                 run.run(seconds)
             except Violation:
