@@ -136,6 +136,7 @@ def _parts(config: Config, http_socket: socket.socket, node_config: NodeConfig) 
         start_node=start_node,
         make_app=make_app,
         on_stall=on_stall,
+        on_lag=stalls.observe_lag,
         connections_max=config.connections_max,
         keep_alive_s=config.keep_alive_s,
         shutdown_timeout_s=config.shutdown_timeout_s,

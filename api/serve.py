@@ -66,6 +66,8 @@ class Parts(Generic[N]):
     connections_max: int
     keep_alive_s: int
     shutdown_timeout_s: int
+    on_lag: Callable[[float, float], None]
+    """Seconds by which the event loop was late, at each look, and how many of them it worked."""
 
 
 @runtime_checkable
@@ -130,7 +132,7 @@ async def serve(parts: Parts[N]) -> int:
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
         loop.add_signal_handler(number, stop.on_signal, number)
-    stalls = StallMonitor(parts.on_stall)
+    stalls = StallMonitor(parts.on_stall, on_lag=parts.on_lag)
     stalls.start(loop)
     try:
         node = await _start(parts, stop)

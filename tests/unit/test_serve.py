@@ -72,6 +72,7 @@ class Scene:
             start_node=self._start_node,
             make_app=self._make_app,
             on_stall=lambda seconds: None,
+            on_lag=lambda late_s, worked_s: None,
             connections_max=100,
             keep_alive_s=90,
             shutdown_timeout_s=self.shutdown_timeout_s,

@@ -63,3 +63,40 @@ def test_stalls_are_counted_for_the_scrape() -> None:
     text = generate_latest(registry).decode()
     assert "artemis_event_loop_stall_seconds_count 2.0" in text
     assert "artemis_event_loop_stall_seconds_sum 0.75" in text
+
+
+def test_each_lag_is_told_with_the_part_of_it_that_the_loop_worked() -> None:
+    now = worked = 0.0
+    lags: list[tuple[float, float]] = []
+
+    async def story() -> None:
+        nonlocal now, worked
+        monitor = StallMonitor(
+            lambda seconds: None,
+            clock=lambda: now,
+            on_lag=lambda late_s, worked_s: lags.append((round(late_s, 3), round(worked_s, 3))),
+            worked=lambda: worked,
+        )
+        loop = asyncio.get_running_loop()
+        monitor.start(loop)
+        for late_s, worked_s in ((0.04, 0.01), (0.04, 0.055), (-0.001, 0.01)):
+            now += INTERVAL_S + late_s
+            worked += worked_s
+            monitor._tick(loop)
+        monitor.stop()
+
+    asyncio.run(story())
+    assert lags == [(0.04, 0.01), (0.04, 0.04), (0.0, 0.0)]
+
+
+def test_lags_are_histograms_of_the_scrape() -> None:
+    metrics = StallMetrics()
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    metrics.observe_lag(0.045, 0.005)
+    metrics.observe_lag(0.001, 0.001)
+    lines = generate_latest(registry).decode().splitlines()
+    assert 'artemis_event_loop_lag_seconds_bucket{le="0.04"} 1.0' in lines
+    assert 'artemis_event_loop_lag_seconds_bucket{le="0.05"} 2.0' in lines
+    assert 'artemis_event_loop_work_lag_seconds_bucket{le="0.005"} 2.0' in lines
+    assert "artemis_event_loop_lag_seconds_count 2.0" in lines
