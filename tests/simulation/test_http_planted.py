@@ -73,10 +73,12 @@ def let_late_writes_wait(patch: pytest.MonkeyPatch) -> None:
 def believe_in_leases_that_are_gone(patch: pytest.MonkeyPatch) -> None:
     """The second look by key is left out: an instance that registered anew elsewhere is called unknown."""
 
-    async def renew(self: Heartbeats, keys: list[Any], timeout_ms: int) -> tuple[list[int], int]:
+    async def renew(
+        self: Heartbeats, keys: list[Any], conditions: Any, timeout_ms: int
+    ) -> tuple[list[int], list[Any], int]:
         missing = [position for position, key in enumerate(keys) if self._node.registry.find(key) is None]
         outcome = await propose(self._node, _renewal(self, keys), Renewed, None, timeout_ms)
-        return missing, outcome.revision
+        return missing, [], outcome.revision
 
     patch.setattr(Heartbeats, "_renew", renew)
 
