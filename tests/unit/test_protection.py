@@ -113,7 +113,7 @@ def test_a_renewal_of_a_held_lease_counts_and_ends_protection() -> None:
     assert replica.propose(Renew(lease_ids=leases[:30])) == Renewed(replica.registry.revision)
     assert replica.registry.held("s") == 30
     replica.propose(Renew(lease_ids=leases[30:]))
-    assert replica.registry.protecting
+    assert replica.registry.protection.active
     replica.step(DUE_MS + CHECK_MS)
     assert not replica.registry.protecting
     walk(replica, 2 * DUE_MS - 1)
@@ -148,6 +148,24 @@ def test_nobody_is_held_longer_than_the_hold_after_its_own_deadline() -> None:
     walk(replica, end_ms + DUE_MS + CHECK_MS)
     assert replica.registry.instance_count == 0
     assert not replica.registry.protecting, "what brought the protection is over"
+
+
+def test_a_service_that_was_scaled_down_by_killing_is_unprotected_once_the_hold_is_over() -> None:
+    """Nothing remembers that there were a thousand: the hundred that are left are judged by themselves."""
+    replica = Replica()
+    leases = replica.register(*fleet("s", 1_000), ttl_ms=TTL_MS)
+
+    def beat() -> None:
+        if replica.clock_ms % 5_000 == 0:
+            replica.propose(Renew(lease_ids=leases[:100]))
+
+    walk(replica, DUE_MS + 800, beat)
+    assert replica.registry.held("s") == 900
+    walk(replica, DUE_MS + DEFAULT.hold_ms + 2 * CHECK_MS + 800, beat)
+    assert replica.registry.leases("s") == 100
+    assert not replica.registry.protecting
+    walk(replica, replica.clock_ms + 3 * DUE_MS)
+    assert replica.registry.held("s") == 100, "their silence is a mass again"
 
 
 def test_protection_ends_although_instances_die_now_and_then() -> None:
