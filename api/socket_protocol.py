@@ -125,7 +125,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def fail(self, code: int, reason: str) -> None:
         """Close it with this code, which the client gets if it goes on reading soon; its buffer is given up then."""
         self.stop_keepalive()
-        if not self.disconnected and not self.close_sent:
+        if not (self.disconnected or self.close_sent or self.transport.is_closing()):
             self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
             self.conn.send_close(code, reason)
             self.transport.write(b"".join(self.conn.data_to_send()))

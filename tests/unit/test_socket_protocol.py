@@ -1,0 +1,175 @@
+"""One WebSocket of the server, on a transport that does as told: how it ends, whatever its client does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.server import ServerState
+
+from artemis.api import socket_protocol
+from artemis.api.serve import uvicorn_config
+from artemis.api.socket_protocol import SOCKET, SocketProtocol
+from tests.support.sockets import until
+
+HANDSHAKE = (
+    b"GET /x HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
+    b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"
+PING = b"\x89\x80\0\0\0\0"
+
+
+class Transport(asyncio.Transport):
+    """Takes everything, and is never lost by itself: a client that neither reads nor goes away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closing = False
+        self.aborted = False
+        self.reading = True
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high == socket_protocol.WRITE_BUFFER_BYTES
+
+
+class Scene:
+    """An accepted socket whose handler waits for messages until there are none."""
+
+    def __init__(self) -> None:
+        self.offered: list[Any] = []
+        self.ended = False
+        self.transport = Transport()
+        config = uvicorn_config(self._app, connections_max=10, keep_alive_s=5, shutdown_timeout_s=1)
+        config.load()
+        self.protocol = SocketProtocol(config=config, server_state=ServerState(), app_state={})
+        self.protocol.connection_made(self.transport)
+        self.protocol.data_received(HANDSHAKE)
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.offered.append(scope["extensions"][SOCKET])
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        self.ended = True
+
+
+def play(story: Callable[[Scene], Awaitable[None]]) -> None:
+    async def within() -> None:
+        async with asyncio.timeout(20):
+            scene = Scene()
+            await until(lambda: scene.protocol.handshake_complete)
+            scene.transport.written = b""
+            await story(scene)
+            scene.protocol.connection_lost(None)
+            await until(lambda: scene.ended)
+
+    asyncio.run(within())
+
+
+def test_handlers_find_the_socket_in_their_scope_and_send_whole_frames() -> None:
+    async def story(scene: Scene) -> None:
+        (offered,) = scene.offered
+        offered.write_frame(b"\x81\x02hi")
+        assert scene.transport.written == b"\x81\x02hi"
+
+    play(story)
+
+
+def test_one_that_fails_says_why_and_is_cut_when_its_client_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_protocol, "CLOSE_SECONDS", -0.4)  # the timer adds half a second
+
+    async def story(scene: Scene) -> None:
+        scene.protocol.fail(1013, "too slow")
+        assert scene.transport.written == b"\x88\x0a\x03\xf5too slow"
+        assert scene.transport.closing
+        with pytest.raises(ClientDisconnected):
+            scene.protocol.write_frame(b"\x81\x00")
+        await until(lambda: scene.transport.aborted)
+        scene.protocol.fail(1011, "again")
+        assert scene.transport.written == b"\x88\x0a\x03\xf5too slow"
+
+    play(story)
+
+
+def test_one_whose_client_closed_it_can_fail_no_more() -> None:
+    async def story(scene: Scene) -> None:
+        scene.protocol.data_received(CLOSE)
+        assert scene.transport.written == b"\x88\x02\x03\xe8"
+        scene.protocol.fail(1013, "too slow")
+        assert scene.transport.written == b"\x88\x02\x03\xe8"
+        with pytest.raises(ClientDisconnected):
+            scene.protocol.write_frame(b"\x81\x00")
+
+    play(story)
+
+
+def test_one_of_a_node_that_stops_is_told_to_connect_again_and_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_protocol, "CLOSE_SECONDS", -0.4)
+
+    async def story(scene: Scene) -> None:
+        scene.protocol.shutdown()
+        assert scene.transport.written == b"\x88\x02\x03\xf4"
+        await until(lambda: scene.ended)
+        await until(lambda: scene.transport.aborted)
+
+    play(story)
+
+
+def test_pings_are_answered_at_once_but_not_read_while_nothing_is_read_there() -> None:
+    async def story(scene: Scene) -> None:
+        scene.protocol.data_received(PING)
+        assert scene.transport.written == b"\x8a\x00"
+        scene.protocol.pause_writing()
+        assert (scene.transport.reading, scene.protocol.is_writable) == (False, False)
+        waiting = asyncio.ensure_future(scene.protocol.wait_writable())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        scene.protocol.resume_writing()
+        await waiting
+        assert scene.transport.reading
+
+    play(story)
+
+
+def test_sockets_opened_together_are_not_pinged_together() -> None:
+    async def look() -> list[float]:
+        times = []
+        for _ in range(8):
+            scene = Scene()
+            await until(lambda scene=scene: scene.protocol.handshake_complete)  # type: ignore[misc]
+            timer = scene.protocol.ping_timer
+            assert timer is not None
+            times.append(timer.when() - asyncio.get_running_loop().time())
+            scene.protocol.connection_lost(None)
+            await until(lambda scene=scene: scene.ended)  # type: ignore[misc]
+        return sorted(times)
+
+    times = asyncio.run(look())
+    assert times[0] > 0.7 * socket_protocol.PING_SECONDS
+    assert times[-1] < 1.3 * socket_protocol.PING_SECONDS
+    assert times[-1] - times[0] > 0.2 * socket_protocol.PING_SECONDS
