@@ -357,6 +357,11 @@ class ObservedEngine(Engine):
         if self.observed:
             self.watch.installed(self, index)
 
+    def on_message(self, peer: str, message: Message) -> None:
+        super().on_message(peer, message)
+        if self.observed and not self._step_scheduled:
+            self.watch.after_turn(self)  # no step follows: this was the turn
+
     def _advance(self) -> None:
         super()._advance()
         self.watch.after_turn(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -191,10 +192,10 @@ def call_unknown_writes_failed(patch: pytest.MonkeyPatch) -> None:
 def go_on_after_an_exception(patch: pytest.MonkeyPatch) -> None:
     guarded = Engine._guarded
 
-    def deaf(self: Engine, call: Any) -> None:
+    def deaf(self: Engine, call: Callable[..., None], *args: Any) -> None:
         def swallowing() -> None:
             with contextlib.suppress(Exception):
-                call()
+                call(*args)
 
         guarded(self, swallowing)
 

@@ -47,7 +47,7 @@ def test_the_runs_do_what_they_claim() -> None:
     runs = [finished(seed) for seed in SEEDS]
     assert sum(report.unknown for _, report in runs) > 50
     assert sum(report.restarts for _, report in runs) > 10
-    assert sum(run.http.ages_checked for run, _ in runs) > 100
+    assert sum(run.http.ages_checked for run, _ in runs) > 50
     assert sum(len(run.shared.heartbeats) for run, _ in runs) > 30
     assert sum(len(run.shared.repeatable) for run, _ in runs) > 100
     assert sum(run.delta_reader.deltas for run, _ in runs) > 80

@@ -72,17 +72,19 @@ def test_what_was_forwarded_for_another_term_is_not_taken() -> None:
 
 
 def test_a_new_leader_does_not_vouch_for_what_it_has_not_applied() -> None:
-    """Restarted and elected it has applied nothing yet; a majority answers it before its first entry is on its disk."""
-    cluster = started("restart of all")
-    for number in range(5):
-        answers = propose(cluster, "n1", f"i{number}")
-        assert cluster.world.run_until_true(lambda answers=answers: bool(answers), within=6)  # type: ignore[misc]
-    cluster.watch.age_drift = cluster.settings.clock_drift
-    cluster.power_cut(*cluster.members)
-    for machine in cluster.machines.values():
-        machine.speed.stalled = machine.rng.uniform(0.1, 0.4)
-    cluster.start_all()
-    assert cluster.world.run_until_true(cluster.settled, within=30)
+    """Restarted and elected it has applied nothing yet; a majority answers it before its first entry is on its disk.
+    Which disk is how slow decides whether it comes to that: in nearly every second run."""
+    for attempt in range(8):
+        cluster = started(f"restart of all {attempt}")
+        for number in range(5):
+            answers = propose(cluster, "n1", f"i{number}")
+            assert cluster.world.run_until_true(lambda answers=answers: bool(answers), within=6)  # type: ignore[misc]
+        cluster.watch.age_drift = cluster.settings.clock_drift
+        cluster.power_cut(*cluster.members)
+        for machine in cluster.machines.values():
+            machine.speed.stalled = machine.rng.uniform(0.1, 0.4)
+        cluster.start_all()
+        assert cluster.world.run_until_true(cluster.settled, within=30)
 
 
 def test_an_answer_to_an_earlier_leadership_confirms_no_read() -> None:
