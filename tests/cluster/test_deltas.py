@@ -53,5 +53,8 @@ async def test_c25_a_version_that_is_too_old_is_told_so_on_every_node(calls: Cal
         assert evidence_of(answer).code == "data-not-found", answer.body[:300]
         oldest = int(answer.headers["x-artemis-compacted"])
         assert version - 1 < oldest <= revision(answer)
+        watch = await calls.request(node, "GET", f"/artemis/api/watch?since={version - 1}&wait=0")
+        told = orjson.loads(watch.body)
+        assert (told["compacted"], told["oldest"]) == (True, oldest), "a watch says the same"
         now, changes = await calls.delta(node, oldest)
         assert now - oldest == sum(len(of_service) for of_service in changes.values()), "the oldest one still works"
