@@ -148,7 +148,7 @@ def cut_entries_in_two(patch: pytest.MonkeyPatch) -> None:
         (read_without_a_barrier, "lacks|older|sees|asks from version"),
         (claim_a_fresh_state, "ms old at most"),
         (let_late_writes_wait, "allowed are|never answered"),
-        (believe_in_leases_that_are_gone, "does not find|too early"),
+        (believe_in_leases_that_are_gone, "does not find|too early|before its lease can have ended"),
         (drop_the_last_change_of_a_delta, "out of turn|lacks|too many|sees|differ"),
         (skip_the_change_that_wakes, "out of turn|lacks|differ|sees"),
         (vouch_for_what_is_not_applied, "out of turn|lacks|differ|sees|is told"),
