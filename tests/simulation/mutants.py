@@ -19,7 +19,13 @@ from multiprocessing.process import BaseProcess
 
 import hypothesis  # imported once here instead of in the process of each test
 
-from tests.simulation import mutants_of_disk, mutants_of_protection, mutants_of_raft, mutants_of_registry
+from tests.simulation import (
+    mutants_of_disk,
+    mutants_of_links,
+    mutants_of_protection,
+    mutants_of_raft,
+    mutants_of_registry,
+)
 from tests.simulation.mutant import MUTANTS, Named, Seeds, Verdict, judge
 
 __all__ = [
@@ -27,6 +33,7 @@ __all__ = [
     "MUTANTS",
     "hypothesis",
     "mutants_of_disk",
+    "mutants_of_links",
     "mutants_of_protection",
     "mutants_of_raft",
     "mutants_of_registry",
@@ -36,7 +43,14 @@ __all__ = [
 SECONDS_MAX = 300.0
 """Real time after which a mutant counts as not found: it may loop for ever."""
 
-SLOW = frozenset(("acknowledge-a-snapshot-before-it-is-installed", "cut-a-damaged-middle", "never-step-the-clock"))
+SLOW = frozenset(
+    (
+        "acknowledge-a-snapshot-before-it-is-installed",
+        "cut-a-damaged-middle",
+        "never-step-the-clock",
+        "tag-a-frame-without-its-place",
+    )
+)
 """Found, but not within about a second."""
 
 FAST = tuple(name for name in MUTANTS if name not in SLOW)

@@ -105,7 +105,7 @@ def main() -> int:
         parser.error("--http: there are no plans of runs over HTTP")
     if options.plan is not None:
         return _replay(options.plan, seed=options.seed, record=options.record, echo=options.trace)
-    started, virtual, bad, count = time.monotonic(), 0.0, 0, 0
+    started, cpu, virtual, bad, count = time.monotonic(), time.process_time(), 0.0, 0, 0
     seed = options.seed if options.seed is not None else options.first
     if seed is None:
         seed = random.SystemRandom().getrandbits(32)
@@ -127,8 +127,11 @@ def main() -> int:
         seed += 1
         if options.seed is not None or time.monotonic() - started > options.minutes * 60:
             break
-    elapsed = time.monotonic() - started
-    _print(f"{count} seeds, {bad} bad, {virtual:.0f} virtual seconds, {virtual / elapsed:.0f} per real second")
+    elapsed, cpu = time.monotonic() - started, time.process_time() - cpu
+    _print(
+        f"{count} seeds, {bad} bad, {virtual:.0f} virtual seconds, {virtual / elapsed:.0f} per real second,"
+        f" {virtual / cpu:.0f} per CPU second"
+    )
     return 1 if bad else 0
 
 

@@ -184,7 +184,7 @@ def main() -> int:
     _print(
         f"{totals.seeds} seeds from {first} to {first + totals.seeds - 1}, {len(totals.violations)} with a violation;"
         f" {totals.virtual:.0f} virtual seconds, {totals.virtual / elapsed:.0f} per real second,"
-        f" {totals.virtual / max(totals.cpu, 1e-9):.0f} per second of one core"
+        f" {totals.virtual / max(totals.cpu, 1e-9):.0f} per CPU second of one core"
     )
     if totals.violations or swept:
         return FAILED
