@@ -23,9 +23,9 @@ PERIODS_MAX = 10
 """Periods (``Timing.timer_ms``) between two rings at most. With ``STALL_SECONDS`` this is how long a process can be
 stopped without noticing it: well below the shortest election timeout."""
 
-BEHIND_SECONDS = 0.0005
+BEHIND_SECONDS = 0.001
 """It rings that much behind a deadline: who looks then must find it passed, and the clock that timers run on may differ
-from the one that deadlines are read from in its last digits."""
+from the one that deadlines are read from in its last digits. Event loops count whole milliseconds."""
 
 
 class Alarm:
