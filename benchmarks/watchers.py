@@ -170,7 +170,7 @@ class _Bench:
             connect_s=connect_s,
             idle_cpu_percent=idle,
             loop_stalls=int(self._metric("artemis_event_loop_stall_seconds_count")),
-            cut_off=int(self._metric("artemis_sockets_stalled_total")),
+            cut_off=self._cut_off(),
             missed=sum(self._sent - watcher.changes for watcher in self._watchers if not watcher.stalled),
         )
         for watcher in self._watchers:
@@ -216,9 +216,14 @@ class _Bench:
     async def _fill(self, writer: Connection) -> None:
         """Go on with changes for those that do not read until they were cut off, for ``FILL_S`` at most."""
         deadline = time.perf_counter() + FILL_S
-        while self._metric("artemis_sockets_stalled_total") < self._options.stalled and time.perf_counter() < deadline:
+        while self._cut_off() < self._options.stalled and time.perf_counter() < deadline:
             await self._change(writer, FILLER, FILL_BYTES)
             await asyncio.sleep(FILL_PAUSE_S)
+
+    def _cut_off(self) -> int:
+        """Sockets that are gone: their buffers stayed full for too long, or they did not answer a ping."""
+        opened = self._options.sockets + self._options.stalled
+        return opened - int(self._metric('artemis_sockets{kind="watch"}'))
 
     async def _change(self, writer: Connection, service: str = SERVICE, pad_bytes: int = PAD_BYTES) -> None:
         one = instance(service, "i1", {"pad": "x" * pad_bytes}, ttl_ms=HOUR_MS)
