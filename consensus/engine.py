@@ -336,6 +336,8 @@ class Engine:
         drained = not self._drains(self.now())
         if drained if core.peers() else self.journal.synced_lsn == self.journal.lsn:
             core.tick()
+            if core.behind:
+                self.wake()
         if core.role == "leader" and not self.may_campaign():
             core.step_down()
         if (core.term, core.leader_id) != self._seen:

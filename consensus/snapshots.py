@@ -96,6 +96,11 @@ class SnapshotStore:
     def writing(self) -> bool:
         return self._writer is not None
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the newest snapshot; 0 without one."""
+        return self._total
+
     def write(
         self,
         header: SnapshotHeader,

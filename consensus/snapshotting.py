@@ -110,8 +110,7 @@ class Snapshotting:
         now = self._host.now()
         grown = self._host.core.applied_index - self.index
         too_long = grown >= self._bounds.snapshot_log_entries
-        too_big = self._host.journal.entry_bytes >= self._bounds.snapshot_log_bytes and grown > 1
-        if (too_long or too_big or self._wanted) and now >= self._not_before:
+        if (too_long or (self._log_too_big() and grown > 1) or self._wanted) and now >= self._not_before:
             self.take()
         for peer, feed in self._feeds.items():
             if now - feed.sent_at >= RESEND_SECONDS:
@@ -137,16 +136,27 @@ class Snapshotting:
         log.info("snapshot up to entry %d written", result.index)
         for peer, (index, journal_id) in list(self._wanted.items()):
             self.feed_from(peer, index, journal_id)
-        too_big = self._host.journal.entry_bytes >= self._bounds.snapshot_log_bytes
-        trailing = 0 if too_big else self._bounds.snapshot_trailing_entries
-        keep_from = result.index - 1 - trailing
-        if not too_big:
+        keep_from = result.index - 1 - self._trailing(result.index - 1)
+        if not self._log_too_big():
             # A follower needs what comes behind the snapshot it is being sent: dropping that too would send it the next
             # snapshot, and the next, for as long as they are taken faster than one travels.
             keep_from = min([keep_from, *(feed.reader.header.index - 1 for feed in self._feeds.values())])
         if keep_from > self._host.journal.first_index:
             self._host.core.drop_prefix(keep_from)
             self._host.wake()
+
+    def _log_too_big(self) -> bool:
+        return self._host.journal.entry_bytes >= max(self._bounds.snapshot_log_bytes, self._store.size_bytes)
+
+    def _trailing(self, index: int) -> int:
+        """How many of the entries below ``index`` to keep."""
+        journal, room = self._host.journal, self._bounds.snapshot_log_bytes // 4
+        most = min(self._bounds.snapshot_trailing_entries, index - journal.first_index)
+        for count in range(most):
+            room -= len(journal[index - 1 - count - journal.first_index][0])
+            if room < 0:
+                return count
+        return max(0, most)
 
     # -- sending, as leader ------------------------------------------------------------------------------------------
 

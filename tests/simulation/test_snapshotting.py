@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import pytest
@@ -128,6 +129,46 @@ def test_a_journal_without_its_snapshot_stops_the_start(cluster: Cluster) -> Non
     disk.remove(name)
     with pytest.raises(Violation, match=r"refuses to start.*snapshot before it is missing"):
         restart(cluster, follower)
+
+
+def test_a_restarted_node_applies_a_long_log_in_slices_and_becomes_ready() -> None:
+    cluster = settled_cluster("slices", bounds=Bounds(apply_bytes=1))
+    leader, follower = leader_of(cluster), followers_of(cluster)[0]
+    write_all(cluster, leader, names(50))
+    settle(cluster)
+    cluster.kill(follower)
+    cluster.start(follower)
+    core = engine_of(cluster, follower).core
+    tick, slices = core.tick, list[int]()
+
+    def counted() -> None:
+        before = core.applied_index
+        tick()
+        slices.append(core.applied_index - before)
+
+    core.tick = counted  # type: ignore[method-assign]
+    assert cluster.world.run_until_true(lambda: engine_of(cluster, follower).status().ready, within=10)
+    assert sum(slices) >= 50
+    assert max(slices) == 1
+    converge(cluster, *names(50))
+
+
+def test_the_log_in_memory_is_bounded_in_bytes_and_by_the_snapshot_behind_it() -> None:
+    log_bytes = 4_000
+    cluster = settled_cluster("bytes", bounds=Bounds(snapshot_log_bytes=log_bytes, snapshot_trailing_entries=1_000))
+    leader = leader_of(cluster)
+    engine = engine_of(cluster, leader)
+    lengths: list[int] = []
+    for name in names(200):
+        write_all(cluster, leader, [name])
+        snapshot_bytes = engine.snapshots._store.size_bytes
+        assert engine.journal.entry_bytes < max(log_bytes, snapshot_bytes) + 2_000
+        lengths.append(engine.journal.last_index - engine.journal.first_index)
+    drops = [after for before, after in itertools.pairwise(lengths) if after < before]
+    assert len(drops) >= 2, "no prefix was dropped twice"
+    assert min(drops) > 2, "nothing was kept behind a snapshot"
+    settle(cluster)
+    converge(cluster, *names(200))
 
 
 def restart(cluster: Cluster, node: str) -> None:

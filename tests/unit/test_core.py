@@ -13,7 +13,7 @@ import pytest
 
 from artemis.consensus import seams
 from artemis.consensus.appendcheck import SafetyViolation
-from artemis.consensus.core import NO_OP, RaftCore
+from artemis.consensus.core import APPLY_ENTRY_BYTES, NO_OP, RaftCore
 from artemis.consensus.freshness import Freshness, TimeProof
 from artemis.consensus.journal import Journal
 from artemis.consensus.status import Role
@@ -163,6 +163,20 @@ def test_a_shorter_resend_does_not_remove_what_was_acknowledged() -> None:
     member.follow(1, (3, 1), [(4, 1), (5, 1), (6, 1)])
     assert member.journal.last_index == 8
     assert member.last_reply() == (1, 7, True, False), "only what this message verified"
+
+
+def test_what_is_committed_is_applied_in_slices_and_in_order() -> None:
+    """A node that applied a long log in one turn would hear nobody meanwhile."""
+    member = Member(bounds=Bounds(apply_bytes=3 * APPLY_ENTRY_BYTES))
+    member.follow(1, (1, 0), [(i, 1) for i in range(2, 12)], commit=11)
+    slices = []
+    while member.core.behind:
+        before = len(member.applied)
+        member.core.tick()
+        slices.append(len(member.applied) - before)
+    assert [index for index, _ in member.applied] == list(range(2, 12))
+    assert slices == [3, 3, 3, 1]
+    assert member.core.applied_index == member.core.commit_index == 11
 
 
 def test_only_the_conflicting_suffix_is_replaced() -> None:
