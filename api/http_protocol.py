@@ -7,6 +7,9 @@ with content-length) into ``http.response.start`` instead of ``headers``. Everyt
 
 A node with too many connections refuses a request before the application sees it. uvicorn's own refusal would leave a
 writer in doubt; this one says that nothing happened.
+
+The head of a request is bounded, and so is what a client may send after its last chunk. uvicorn bounds neither, and its
+parser copies a header that arrives in parts once for each of them: a header of 100 MB stops the event loop for seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +25,14 @@ HEAD: Final = "artemis.head"
 _OFFER: Final[dict[str, dict[object, object]]] = {HEAD: {}}
 
 
+HEAD_BYTES_MAX: Final = 32 * 1024
+"""Of the address and all headers of a request; the usual bound of web servers is 8 to 64 KiB."""
 OVERLOADED: Final = b"this node has as many connections as it may"
+_HEAD_TOO_LARGE: Final = b"the address and headers of a request may have %d bytes together" % HEAD_BYTES_MAX
+_REFUSED_HEAD: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
+    b"connection: close\r\nx-artemis-outcome: not-applied\r\n\r\n%b" % (len(_HEAD_TOO_LARGE), _HEAD_TOO_LARGE)
+)
 
 
 async def overloaded(_scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -74,9 +84,42 @@ class OneWriteCycle(RequestResponseCycle):
 
 
 class OneWriteProtocol(HttpToolsProtocol):
+    _unparsed = 0
+    """Bytes since the parser last began a request or found a part of a body: those of a head, and a little more."""
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) > HEAD_BYTES_MAX:
+            self._received_much(data)
+            return
+        self._unparsed += len(data)
+        super().data_received(data)
+        if self._unparsed > HEAD_BYTES_MAX:
+            self._refuse_head()
+
+    def _received_much(self, data: bytes) -> None:
+        """In parts, so that a head that is too long is noticed before it is parsed."""
+        for start in range(0, len(data), HEAD_BYTES_MAX):
+            if self not in self.connections or self.transport.is_closing():
+                return  # a WebSocket by now, or refused
+            self.data_received(data[start : start + HEAD_BYTES_MAX])
+
+    def _refuse_head(self) -> None:
+        if self.transport.is_closing():
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.write(_REFUSED_HEAD)
+        # Else the answer to an earlier request, or to this one, is on its way: nothing may come between its parts.
+        self.transport.close()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._unparsed = 0
         self.scope["extensions"] = _OFFER
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._unparsed = 0
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.__class__ = OneWriteCycle

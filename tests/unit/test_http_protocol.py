@@ -1,0 +1,155 @@
+"""One connection of the server, on a transport that does as told: what a client may send before it is a request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from artemis.api.http_protocol import HEAD, HEAD_BYTES_MAX, OneWriteProtocol
+from artemis.api.serve import uvicorn_config
+from tests.support.sockets import until
+
+PIECE = 1_000
+END = b"\r\n\r\n"
+
+
+class Transport(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__({"sockname": ("127.0.0.1", 80), "peername": ("127.0.0.1", 40_000)})
+        self.written = b""
+        self.closing = False
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Scene:
+    """A connection to an application that reads its request to the end and says how many bytes it had."""
+
+    def __init__(self) -> None:
+        self.transport = Transport()
+        self.requests: list[str] = []
+        self.answer = asyncio.Event()
+        self.answer.set()
+        config = uvicorn_config(self._app, connections_max=10, keep_alive_s=5, shutdown_timeout_s=1)
+        config.load()
+        self.protocol = OneWriteProtocol(config=config, server_state=ServerState(), app_state={})
+        self.protocol.connection_made(self.transport)
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.requests.append(scope["path"])
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            size += len(message.get("body", b""))
+            more = message.get("more_body", False)
+        await self.answer.wait()
+        head = b"content-length: %d\r\n" % len(b"%d" % size)
+        await send({"type": "http.response.start", "status": 200, HEAD: head})
+        await send({"type": "http.response.body", "body": b"%d" % size})
+
+    def sent(self, data: bytes, piece: int) -> int:
+        """Arrives in pieces, until the server closes; returns how much did."""
+        for start in range(0, len(data), piece):
+            if self.transport.closing:
+                return start
+            self.protocol.data_received(data[start : start + piece])
+        return len(data)
+
+
+def play(story: Callable[[Scene], Awaitable[None]]) -> None:
+    async def within() -> None:
+        async with asyncio.timeout(20):
+            scene = Scene()
+            await story(scene)
+            scene.protocol.connection_lost(None)
+
+    asyncio.run(within())
+
+
+@pytest.mark.parametrize("piece", [PIECE, 10 * HEAD_BYTES_MAX])
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"GET /x HTTP/1.1\r\nx: " + b"a" * 9 * HEAD_BYTES_MAX, id="one-header"),
+        pytest.param(b"GET /x HTTP/1.1\r\n" + b"x: a\r\n" * HEAD_BYTES_MAX, id="many-headers"),
+        pytest.param(b"GET /" + b"a" * 9 * HEAD_BYTES_MAX, id="address"),
+        pytest.param(b"\r\n" * 5 * HEAD_BYTES_MAX, id="empty-lines"),
+    ],
+)
+def test_a_head_without_end_is_refused_and_read_no_further(head: bytes, piece: int) -> None:
+    async def story(scene: Scene) -> None:
+        assert scene.sent(head, piece) <= max(HEAD_BYTES_MAX + 2 * PIECE, piece)
+        assert scene.transport.closing
+        assert scene.transport.written.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+        assert b"x-artemis-outcome: not-applied\r\n" in scene.transport.written
+        assert scene.requests == []
+        assert len(scene.protocol.headers or ()) < HEAD_BYTES_MAX
+
+    play(story)
+
+
+@pytest.mark.parametrize("piece", [PIECE, 10 * HEAD_BYTES_MAX])
+def test_a_head_just_within_the_bound_is_served(piece: int) -> None:
+    async def story(scene: Scene) -> None:
+        start = b"GET /x HTTP/1.1\r\nx: "
+        scene.sent(start + b"a" * (HEAD_BYTES_MAX - len(start) - len(END)) + END, piece)
+        await until(lambda: scene.transport.written.endswith(b"\r\n\r\n0"))
+        assert not scene.transport.closing
+
+    play(story)
+
+
+@pytest.mark.parametrize("piece", [PIECE, 10 * HEAD_BYTES_MAX])
+def test_bodies_and_requests_one_after_another_are_not_taken_for_a_head(piece: int) -> None:
+    async def story(scene: Scene) -> None:
+        size = 5 * HEAD_BYTES_MAX
+        scene.sent(b"POST /x HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % size + b"a" * size, piece)
+        await until(lambda: scene.transport.written.endswith(b"\r\n\r\n%d" % size))
+        scene.sent(
+            b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * size + b"0\r\n\r\n", piece
+        )
+        await until(lambda: scene.transport.written.count(b"\r\n\r\n%d" % size) == 2)
+        scene.sent(b"GET /x HTTP/1.1\r\n\r\n" * 4_000, piece)
+        await until(lambda: scene.transport.written.count(b"\r\n\r\n0") == 4_000)
+        assert not scene.transport.closing
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    "tail", [pytest.param(b"0\r\n" + b"x: a\r\n" * HEAD_BYTES_MAX, id="trailers"), pytest.param(b"1;" + b"a" * 99_999)]
+)
+def test_what_follows_a_body_and_is_none_of_it_is_bounded_too(tail: bytes) -> None:
+    async def story(scene: Scene) -> None:
+        scene.sent(b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n" + tail, PIECE)
+        assert scene.transport.closing
+
+    play(story)
+
+
+def test_a_refusal_does_not_come_between_the_parts_of_an_answer() -> None:
+    async def story(scene: Scene) -> None:
+        scene.answer.clear()
+        scene.sent(b"GET /x HTTP/1.1\r\n\r\n" + b"GET /y HTTP/1.1\r\nx: " + b"a" * 2 * HEAD_BYTES_MAX, PIECE)
+        assert scene.transport.closing
+        assert scene.transport.written == b""
+
+    play(story)
