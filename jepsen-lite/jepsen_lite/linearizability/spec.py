@@ -2,6 +2,9 @@
 
 It shares value types with the registry and no code: one dict per service, one row per lease, and a look at every lease
 whenever one may have ended. The registry is compared with it entry by entry, and a recorded log is replayed through it.
+
+It knows no protection against mass eviction (``tests/support/naive_registry.py`` does): what is replayed must end fewer
+leases at a time than would be protected.
 """
 
 from __future__ import annotations
@@ -10,9 +13,20 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from artemis.commands import Announce, Command, Condition, Entry, Proposal, Register, Renew, RequestId, Unregister
+from artemis.commands import (
+    Announce,
+    Command,
+    Condition,
+    Configure,
+    Entry,
+    Proposal,
+    Register,
+    Renew,
+    RequestId,
+    Unregister,
+)
 from artemis.model import Instance, InstanceKey, Member
-from artemis.outcomes import Announced, Conflict, Outcome, Refused, Registered, Renewed, Unregistered
+from artemis.outcomes import Announced, Configured, Conflict, Outcome, Refused, Registered, Renewed, Unregistered
 
 STAMP_ERROR_MS = 200
 """Added to every lease: a stamp may be older than the moment its entry was ordered, by at most this."""
@@ -136,6 +150,8 @@ class Specification:
             return self._register(command)
         if isinstance(command, Unregister):
             return self._unregister(command)
+        if isinstance(command, Configure):
+            return Configured(self.revision)
         assert isinstance(command, Announce)
         self.members[command.member.node_id] = command.member
         return Announced(self.revision)
