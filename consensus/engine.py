@@ -335,9 +335,10 @@ class Engine:
         # everything is.
         drained = not self._drains(self.now())
         if drained if core.peers() else self.journal.synced_lsn == self.journal.lsn:
+            applied = core.applied_index
             core.tick()
-            if core.behind:
-                self.wake()
+            if core.behind and core.applied_index > applied:
+                self.wake()  # for the next slice, behind what has arrived meanwhile
         if core.role == "leader" and not self.may_campaign():
             core.step_down()
         if (core.term, core.leader_id) != self._seen:

@@ -85,8 +85,9 @@ def test_a_cut_off_leader_is_replaced_and_acknowledges_nothing(way: Literal["bot
         assert not lost[0].definite
     cluster.network.heal_all()
     assert cluster.world.run_until_true(lambda: cluster.agreed_leader() is not None, within=5)
-    for name in cluster.members:
-        assert "kept" in elements_of(engine_of(cluster, name).registry, "s")
+    assert cluster.world.run_until_true(
+        lambda: all("kept" in elements_of(engine_of(cluster, name).registry, "s") for name in cluster.members), within=5
+    )
 
 
 def test_the_minority_refuses_quickly_and_says_that_nothing_happened() -> None:
