@@ -1,10 +1,12 @@
-"""uvicorn's WebSocket protocol, with three things that thousands of sockets need.
+"""uvicorn's WebSocket protocol, with four things that thousands of sockets need.
 
 *Ready-made frames.* A server's frames are not masked, so a message to five thousand sockets is one frame; making it
 anew for each would cost more than sending it. *An end for those who do not read.* A transport that is told to close
 first waits until its buffer is written, which for a client that stopped reading is never. *Bounded answers to pings.*
 A client that sends pings and reads nothing would fill the buffer with pongs: while it does not read, neither does this
-side.
+side. *Small parts.* What the kernel hands over at once may be a hundred thousand frames of six bytes, and seconds of
+work in which no other client and no member is heard: in each turn of the event loop a part of it is parsed, and the
+handler gets one message.
 
 The scope offers the extension ``artemis.socket``; see ``api.sockets`` for the handlers' side of it.
 """
@@ -16,9 +18,10 @@ import itertools
 import socket
 from typing import Any, Final
 
-from uvicorn._types import ASGISendEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 
 SOCKET: Final = "artemis.socket"
@@ -34,6 +37,13 @@ WRITE_BUFFER_BYTES = 64 * 1024
 """Written and not yet with the kernel; beyond it a sender waits."""
 KERNEL_BUFFER_BYTES = 128 * 1024
 """The kernel's share of what a client has not read; left alone it grows to megabytes for each stalled client."""
+RECEIVE_BUFFER_BYTES = 64 * 1024
+"""The kernel's share of what this side has not read; it also bounds what is read at once."""
+TURN_BYTES = 4 * 1024
+"""Parsed of one socket in one turn: at most 680 frames, some milliseconds."""
+
+NOT_UTF8 = 1007
+"""The close code of RFC 6455 for a text that is none."""
 
 _GOLDEN = 0.618033988749895
 _phases = itertools.count()
@@ -46,6 +56,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.close_timeout = CLOSE_SECONDS
         self._abort_timer: asyncio.TimerHandle | None = None
+        self._rest = b""
+        """Read and not parsed yet. While there is any, nothing more is read."""
+        self._turn: asyncio.Handle | None = None
         # Any beginnings of this sequence are spread evenly: from 0.75 to 1.25 of the interval.
         self._stretch = 0.75 + 0.5 * (next(_phases) * _GOLDEN % 1.0)
 
@@ -55,8 +68,71 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         plain = transport.get_extra_info("socket")
         if plain is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._rest and len(data) <= TURN_BYTES:
+            super().data_received(data)
+        elif not self.transport.is_closing():
+            self._rest += data
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """First what was read already; then, if that is all and nobody has to catch up, what comes."""
+        if self.transport.is_closing():
+            self._rest = b""
+        elif self._rest:
+            self.transport.pause_reading()
+            if self._turn is None and self._may_read:
+                self._turn = self.loop.call_soon(self._parse_some)
+        elif self._may_read:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    @property
+    def _may_read(self) -> bool:
+        """The handler has taken every message, and the client what was written."""
+        return not self.read_paused and self.writable.is_set()
+
+    def _parse_some(self) -> None:
+        self._turn = None
+        if self._may_read:
+            part, self._rest = self._rest[:TURN_BYTES], self._rest[TURN_BYTES:]
+            super().data_received(part)
+            self._read_on()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        if not self.queue.empty():
+            await asyncio.sleep(0)  # before the message is taken: whoever is cancelled here leaves it to the next
+        message = await super().receive()
+        if self._rest or not self.writable.is_set():
+            self._read_on()  # uvicorn has just resumed reading
+        return message
+
+    def handle_cont(self, event: Frame) -> None:
+        """One buffer. A list costs 40 bytes for each fragment, and fragments may be empty: it had no bound."""
+        begun: object = self.frames[0]
+        assert isinstance(begun, bytes | bytearray)
+        whole = begun if isinstance(begun, bytearray) else bytearray(begun)
+        whole += event.data
+        if event.fin:
+            self.frames = [bytes(whole)]
+            self.send_receive_event_to_app()
+        else:
+            self.frames = [whole]  # type: ignore[list-item]
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(self.frames[0]):
+            # uvicorn would log a traceback for each.
+            self.frames = []
+            self.conn.send_close(NOT_UTF8)
+            self.handle_parser_exception()
+        else:
+            super().send_receive_event_to_app()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._rest = b""
         if self._abort_timer is not None:
             self._abort_timer.cancel()
             self._abort_timer = None
@@ -74,8 +150,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if not self.read_paused and not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._read_on()
 
     def schedule_ping(self) -> None:
         assert self.ping_interval is not None
@@ -98,6 +173,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
+        if self._rest:
+            self._read_on()  # a close has made uvicorn read again
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             # Refused. uvicorn would log an error for each.
             self.handshake_complete = True
@@ -132,3 +209,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.close_sent = True
             self.transport.close()
         self._abort_later()
+
+
+def _is_utf8(data: bytes) -> bool:
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -22,6 +22,12 @@ HANDSHAKE = (
 )
 CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"
 PING = b"\x89\x80\0\0\0\0"
+PONG = b"\x8a\x00"
+
+
+def frame(first: int, text: bytes) -> bytes:
+    """A short frame of a client, masked with zeros."""
+    return bytes((first, 0x80 | len(text))) + b"\0\0\0\0" + text
 
 
 class Transport(asyncio.Transport):
@@ -50,6 +56,7 @@ class Transport(asyncio.Transport):
         self.reading = False
 
     def resume_reading(self) -> None:
+        assert not self.closing
         self.reading = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -61,6 +68,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.offered: list[Any] = []
+        self.heard: list[Any] = []
         self.ended = False
         self.transport = Transport()
         config = uvicorn_config(self._app, connections_max=10, keep_alive_s=5, shutdown_timeout_s=1)
@@ -73,8 +81,8 @@ class Scene:
         self.offered.append(scope["extensions"][SOCKET])
         await receive()
         await send({"type": "websocket.accept"})
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
+        while (message := await receive())["type"] != "websocket.disconnect":
+            self.heard.append(message.get("text") or message.get("bytes"))
         self.ended = True
 
 
@@ -173,3 +181,83 @@ def test_sockets_opened_together_are_not_pinged_together() -> None:
     assert times[0] > 0.7 * socket_protocol.PING_SECONDS
     assert times[-1] < 1.3 * socket_protocol.PING_SECONDS
     assert times[-1] - times[0] > 0.2 * socket_protocol.PING_SECONDS
+
+
+def test_thousands_of_frames_at_once_are_parsed_in_parts_and_nothing_is_read_meanwhile() -> None:
+    async def story(scene: Scene) -> None:
+        pings = 10_000
+        scene.protocol.data_received(PING * pings)
+        done = 0
+        while done < pings:
+            await asyncio.sleep(0)
+            before, done = done, len(scene.transport.written) // len(PONG)
+            assert done - before <= socket_protocol.TURN_BYTES / len(PING) + 1
+            assert scene.transport.reading == (done == pings)
+        assert scene.transport.written == PONG * pings
+
+    play(story)
+
+
+def test_a_flood_of_messages_gives_others_a_turn_between_any_two_and_none_is_lost() -> None:
+    async def story(scene: Scene) -> None:
+        texts = [str(number) for number in range(3_000)]
+        scene.protocol.data_received(b"".join(frame(0x81, text.encode()) for text in texts))
+        while len(scene.heard) < len(texts):
+            before = len(scene.heard)
+            await asyncio.sleep(0)
+            assert len(scene.heard) - before <= 2  # one and, where a part was parsed, one of that
+        assert scene.heard == texts
+        await until(lambda: scene.transport.reading)
+
+    play(story)
+
+
+def test_a_client_that_does_not_read_its_pongs_stops_the_parsing_too() -> None:
+    async def story(scene: Scene) -> None:
+        scene.protocol.data_received(PING * 5_000)
+        await asyncio.sleep(0)
+        scene.protocol.pause_writing()
+        written = len(scene.transport.written)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(scene.transport.written) == written
+        scene.protocol.resume_writing()
+        await until(lambda: len(scene.transport.written) == 5_000 * len(PONG))
+
+    play(story)
+
+
+def test_a_message_that_is_taken_does_not_make_it_read_while_its_client_does_not() -> None:
+    async def story(scene: Scene) -> None:
+        scene.protocol.pause_writing()
+        scene.protocol.data_received(frame(0x81, b"hi"))
+        await until(lambda: scene.heard == ["hi"])
+        assert not scene.transport.reading
+        scene.protocol.resume_writing()
+        assert scene.transport.reading
+
+    play(story)
+
+
+def test_fragments_of_any_size_are_one_message_and_empty_ones_cost_nothing() -> None:
+    async def story(scene: Scene) -> None:
+        scene.protocol.data_received(frame(0x01, b"h"))
+        for _ in range(5):
+            scene.protocol.data_received(frame(0x00, b"") * (socket_protocol.TURN_BYTES // 6))
+        assert [len(kept) for kept in scene.protocol.frames] == [1]
+        scene.protocol.data_received(frame(0x00, "\u00e9".encode()[:1]))
+        scene.protocol.data_received(frame(0x80, "\u00e9".encode()[1:]))
+        scene.protocol.data_received(frame(0x82, b"\xff"))
+        await until(lambda: scene.heard == ["h\u00e9", b"\xff"])
+
+    play(story)
+
+
+def test_a_text_that_is_none_ends_the_socket_and_leaves_the_log_clean(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(scene: Scene) -> None:
+        scene.protocol.data_received(frame(0x81, b"\xff\xfe"))
+        assert scene.transport.written == b"\x88\x02\x03\xef"
+        await until(lambda: scene.ended)
+
+    play(story)
+    assert [record.message for record in caplog.records if record.levelname != "DEBUG"] == []
