@@ -26,7 +26,7 @@ seed first and then with those that follow it."""
 
 def seeded(path: Path) -> Iterator[plans.Plan]:
     plan = plans.load(path)
-    return (replace(plan, seed=plan.seed + more) for more in range(SEEDS))
+    return (replace(plan, seed=int(plan.seed) + more) for more in range(SEEDS))
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)

@@ -33,7 +33,7 @@ def test_a_short_run_prints_seeds_speed_faults_and_situations() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "seeds from 10 on" in done.stdout
     assert "seed 10: " in done.stdout
-    assert "per second of one core" in done.stdout
+    assert "per CPU second of one core" in done.stdout
     assert "faults: " in done.stdout
     assert all(name in done.stdout for name in situations.SITUATIONS)
 
