@@ -9,8 +9,9 @@ STUCK_SECONDS = 5.0
 LONG_STALL_SECONDS = 1.0
 """Longer than an election timeout: the others may have replaced this node meanwhile, and nobody renewed through it."""
 
-STALL_SHOWN_SECONDS = 5.0
-"""How long such a stall keeps the node from being called ready. One that stalls again and again is not ready at all."""
+STALL_SHOWN_SECONDS = 2.0
+"""How long such a stall keeps the node from being called ready: long enough for a probe to see it, short because a host
+that was suspended stalls all its nodes at once. One that stalls again and again is not ready at all."""
 
 
 class ApplyWatch:
