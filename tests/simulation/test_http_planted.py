@@ -27,7 +27,7 @@ from tests.simulation.http_scenario import drawn
 from tests.simulation.world import Violation
 
 SECONDS = 15.0
-SEEDS = range(1, 9)
+SEEDS = range(1, 31)
 
 
 def forget_request_ids(patch: pytest.MonkeyPatch) -> None:
