@@ -6,7 +6,8 @@ offers the extension ``artemis.head``; an application that sees it may put the h
 with content-length) into ``http.response.start`` instead of ``headers``. Everything else goes uvicorn's way.
 
 A node with too many connections refuses a request before the application sees it. uvicorn's own refusal would leave a
-writer in doubt; this one says that nothing happened.
+writer in doubt; this one says that nothing happened. Probes are answered also then: a platform that restarts a node
+because it is busy sends its clients to the others, which are as busy.
 
 The head of a request is bounded, and so is what a client may send after its last chunk. uvicorn bounds neither, and its
 parser copies a header that arrives in parts once for each of them: a header of 100 MB stops the event loop for seconds.
@@ -15,7 +16,7 @@ parser copies a header that arrives in parts once for each of them: a header of 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 from uvicorn.protocols.http.flow_control import service_unavailable
@@ -27,6 +28,10 @@ _OFFER: Final[dict[str, dict[object, object]]] = {HEAD: {}}
 
 HEAD_BYTES_MAX: Final = 32 * 1024
 """Of the address and all headers of a request; the usual bound of web servers is 8 to 64 KiB."""
+COPIED_BYTES_MAX: Final = 64 * 1024
+"""A longer body is written by itself: copying the list of all services behind its head takes longer than a write."""
+
+ALWAYS_SERVED: Final = frozenset(("/livez", "/health", "/metrics"))
 OVERLOADED: Final = b"this node has as many connections as it may"
 _HEAD_TOO_LARGE: Final = b"the address and headers of a request may have %d bytes together" % HEAD_BYTES_MAX
 _REFUSED_HEAD: Final = (
@@ -73,9 +78,12 @@ class OneWriteCycle(RequestResponseCycle):
             parts += (name, b": ", value, b"\r\n")
         parts.append(self._start[HEAD])
         parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        if self.scope["method"] != "HEAD":
+        apart = len(body) > COPIED_BYTES_MAX
+        if not apart and self.scope["method"] != "HEAD":
             parts.append(body)
         self.transport.write(b"".join(parts))
+        if apart and self.scope["method"] != "HEAD":
+            self.transport.write(body)
         self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
@@ -123,4 +131,6 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.__class__ = OneWriteCycle
-        super()._start_asgi_task(cycle, overloaded if app is service_unavailable else app)
+        if app is service_unavailable:
+            app = cast(ASGI3Application, self.app) if cycle.scope["path"] in ALWAYS_SERVED else overloaded
+        super()._start_asgi_task(cycle, app)

@@ -145,6 +145,18 @@ def test_what_follows_a_body_and_is_none_of_it_is_bounded_too(tail: bytes) -> No
     play(story)
 
 
+@pytest.mark.parametrize(("path", "served"), [("/livez", True), ("/health", True), ("/metrics", True), ("/x", False)])
+def test_probes_are_answered_also_by_a_node_with_as_many_connections_as_it_may(path: str, served: bool) -> None:
+    async def story(scene: Scene) -> None:
+        scene.protocol.limit_concurrency = 1
+        scene.sent(b"GET %b HTTP/1.1\r\n\r\n" % path.encode(), PIECE)
+        await until(lambda: scene.protocol.cycle.response_complete)
+        assert (scene.requests == [path]) == served
+        assert scene.transport.written.startswith(b"HTTP/1.1 200" if served else b"HTTP/1.1 503")
+
+    play(story)
+
+
 def test_a_refusal_does_not_come_between_the_parts_of_an_answer() -> None:
     async def story(scene: Scene) -> None:
         scene.answer.clear()
