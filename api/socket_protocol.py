@@ -42,6 +42,8 @@ RECEIVE_BUFFER_BYTES = 64 * 1024
 TURN_BYTES = 4 * 1024
 """Parsed of one socket in one turn: at most 680 frames, some milliseconds."""
 
+ROUND_TRIP = b"artemis"
+"""What the pings of ``round_trip`` carry; those of uvicorn's keep-alive carry four random bytes."""
 NOT_UTF8 = 1007
 """The close code of RFC 6455 for a text that is none."""
 
@@ -59,6 +61,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._rest = b""
         """Read and not parsed yet. While there is any, nothing more is read."""
         self._turn: asyncio.Handle | None = None
+        self._pong: asyncio.Future[None] | None = None
+        """Done when the client answers the ping of ``round_trip``."""
         # Any beginnings of this sequence are spread evenly: from 0.75 to 1.25 of the interval.
         self._stretch = 0.75 + 0.5 * (next(_phases) * _GOLDEN % 1.0)
 
@@ -133,6 +137,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._rest = b""
+        if self._pong is not None and not self._pong.done():
+            self._pong.set_exception(ClientDisconnected())
         if self._abort_timer is not None:
             self._abort_timer.cancel()
             self._abort_timer = None
@@ -156,6 +162,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         assert self.ping_interval is not None
         delay = max(0.0, self.ping_interval * self._stretch - self.last_ping_rtt)
         self.ping_timer = self.loop.call_later(delay, self.send_keepalive_ping)
+
+    def handle_pong(self, event: Frame) -> None:
+        if self._pong is None or bytes(event.data) != ROUND_TRIP:
+            super().handle_pong(event)
+        elif not self._pong.done():
+            self._pong.set_result(None)
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
@@ -198,6 +210,15 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self.disconnected or self.close_sent or not self.handshake_complete or self.transport.is_closing():
             raise ClientDisconnected
         self.transport.write(frame)
+
+    async def round_trip(self) -> None:
+        """Send a ping and wait for its answer. Raises ``ClientDisconnected``. One caller at a time."""
+        self.write_frame(b"\x89" + len(ROUND_TRIP).to_bytes(1) + ROUND_TRIP)
+        self._pong = self.loop.create_future()
+        try:
+            await self._pong
+        finally:
+            self._pong = None
 
     def fail(self, code: int, reason: str) -> None:
         """Close it with this code, which the client gets if it goes on reading soon; its buffer is given up then."""

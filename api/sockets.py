@@ -67,6 +67,7 @@ class _Raw(Protocol):
     def is_writable(self) -> bool: ...
     async def wait_writable(self) -> None: ...
     def write_frame(self, frame: bytes) -> None: ...
+    async def round_trip(self) -> None: ...
     def fail(self, code: int, reason: str) -> None: ...
 
 
@@ -96,6 +97,15 @@ class Outlet:
             raise SocketStalled("the client does not read") from exc
         except (OSError, WebSocketDisconnect) as exc:
             raise SocketClosed("the client is gone") from exc
+
+    async def round_trip(self) -> None:
+        """Returns when the client has answered a ping, and so has received what was sent before. One that answers none
+        loses its socket to the keep-alive. Raises ``SocketClosed``. One caller at a time."""
+        if self._raw is not None:
+            try:
+                await self._raw.round_trip()
+            except OSError as exc:
+                raise SocketClosed("the client is gone") from exc
 
     def fail(self, code: int, reason: str) -> None:
         """Close without waiting for the client to read what is before it."""

@@ -11,9 +11,10 @@ from starlette.websockets import WebSocket
 
 from artemis.api.feed import Behind, Subscription
 from artemis.api.push.java_messages import change_message, read_subscription, reload_message
+from artemis.api.push.reloads import Cause, Reloads
 from artemis.api.push.sessions import BEHIND, BINARY, SUBSCRIPTIONS, Session, SessionEnd
 from artemis.api.serving import Serving
-from artemis.model import Change
+from artemis.model import Change, canonical
 
 
 class ChangeMessages:
@@ -26,18 +27,16 @@ class ChangeMessages:
         self._form = self._encode
 
     def of(self, change: Change) -> bytes:
+        """Empty if it is too long for the client, who is to look up."""
         return self._serving.changes.one(self._form, change)
 
-    def reload(self, service_id: str, cause: str) -> bytes:
+    def reload(self, service_id: str, cause: Cause) -> bytes:
         """``service_id`` is canonical."""
         self._reloads[cause] += 1
         return reload_message(service_id, self._serving.now_ms(), self._serving.node.registry.revision)
 
     def _encode(self, change: Change) -> bytes:
-        push = change_message(change, self._serving.epoch_offset_ms(), self._bytes_max)
-        if push.is_reload:
-            self._reloads["too-large"] += 1
-        return push.text
+        return change_message(change, self._serving.epoch_offset_ms(), self._bytes_max) or b""
 
 
 class ServiceChanges:
@@ -49,14 +48,19 @@ class ServiceChanges:
         self._messages = messages
 
     async def __call__(self, socket: WebSocket) -> None:
+        reloads = Reloads(lambda: self._serving.node.registry, self._messages.reload)
         with self._serving.feed.subscribe(services=()) as subscription:
             await self._serving.sessions.serve(
                 socket,
                 "discovery",
-                lambda session: (self._read(session, subscription), self._push(session, subscription)),
+                lambda session: (
+                    self._read(session, subscription, reloads),
+                    self._push(session, subscription, reloads),
+                    reloads.tell(session),
+                ),
             )
 
-    async def _read(self, session: Session, subscription: Subscription) -> None:
+    async def _read(self, session: Session, subscription: Subscription, reloads: Reloads) -> None:
         while True:
             text = await session.receive()
             if text is None:
@@ -70,19 +74,23 @@ class ServiceChanges:
                     raise SessionEnd(SUBSCRIPTIONS)
                 subscription.add((service_id,))
             if self._settings.reload_on_subscribe:
-                await session.send(self._messages.reload(service_id, "subscribed"))
+                reloads.add(service_id, "subscribed")
 
-    async def _push(self, session: Session, subscription: Subscription) -> None:
+    async def _push(self, session: Session, subscription: Subscription, reloads: Reloads) -> None:
         while True:
             found = await subscription.next()
             if isinstance(found, Behind):
                 # Before the reloads: what changes while they are sent is pushed after them.
                 subscription.seek(self._serving.feed.revision)
-                for service_id in sorted(subscription.services or ()):
-                    await session.send(self._messages.reload(service_id, "behind"))
+                for service_id in subscription.services or ():
+                    reloads.add(service_id, "behind")
             else:
                 for change in found.changes:
-                    await session.send(self._messages.of(change))
+                    message = self._messages.of(change)
+                    if message:
+                        await session.send(message)
+                    else:
+                        reloads.add(canonical(change.instance.service_id), "too-large")
 
 
 class AllChanges:
@@ -112,4 +120,5 @@ class AllChanges:
             if isinstance(found, Behind):
                 raise SessionEnd(BEHIND)
             for change in found.changes:
-                await session.send(self._messages.of(change))
+                message = self._messages.of(change)
+                await session.send(message or self._messages.reload(canonical(change.instance.service_id), "too-large"))

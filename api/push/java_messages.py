@@ -7,7 +7,7 @@ so answers are split and a change that is too long is told as a ``reload``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import orjson
 
@@ -22,14 +22,6 @@ from artemis.model import Change, canonical
 T = TypeVar("T", FailedInstance, FailedKey)
 
 
-class Push(NamedTuple):
-    """One change as a message."""
-
-    text: bytes
-    is_reload: bool
-    """The instance was too long to be shown."""
-
-
 def read_subscription(text: str) -> str | None:
     """The canonical id of the service that a DiscoveryConfig names; None if it names none, or is not one."""
     try:
@@ -40,9 +32,10 @@ def read_subscription(text: str) -> str | None:
     return None if service_id is None or is_blank(service_id) else canonical(service_id)
 
 
-def change_message(change: Change, epoch_offset_ms: int, bytes_max: int) -> Push:
-    """The service id is lower-case: the client keeps services under lower-cased ids and looks up the one that comes.
+def change_message(change: Change, epoch_offset_ms: int, bytes_max: int) -> bytes | None:
+    """One change as a message; None if it would be longer than ``bytes_max``.
 
+    The service id is lower-case: the client keeps services under lower-cased ids and looks up the one that comes.
     A repeated registration is ``new`` as the first one is: the earlier servers never said ``change``.
     """
     service_id = canonical(change.instance.service_id)
@@ -50,9 +43,7 @@ def change_message(change: Change, epoch_offset_ms: int, bytes_max: int) -> Push
     change_type = "delete" if change.type == "delete" else "new"
     fields = instance_fields(change.instance) | {"serviceId": service_id}
     text = _message(fields, change_type, change_time_ms, change.revision)
-    if len(text) <= bytes_max:
-        return Push(text, is_reload=False)
-    return Push(reload_message(service_id, change_time_ms, change.revision), is_reload=True)
+    return text if len(text) <= bytes_max else None
 
 
 def reload_message(service_id: str, change_time_ms: int, revision: int) -> bytes:

@@ -103,6 +103,13 @@ class Session:
             raise SessionEnd(SLOW if isinstance(exc, SocketStalled) else GONE) from exc
         self.sent += 1
 
+    async def caught_up(self) -> None:
+        """Return when the client has taken everything sent to it so far: it answers pings in their turn."""
+        try:
+            await self._outlet.round_trip()
+        except SocketClosed as exc:
+            raise SessionEnd(GONE) from exc
+
     def end(self, end: End) -> None:
         """The first one counts."""
         if not self._ended.done():

@@ -7,18 +7,30 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import orjson
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from artemis.api import sockets
-from artemis.api.push import java_heartbeat, sessions
+from artemis.api.push import java_heartbeat, reloads, sessions
 from artemis.api.push.settings import PushSettings
 from artemis.api.settings import HttpSettings
 from artemis.registry import StateLimits
 from tests.support.http import NOW_MS, camel_instance
+from tests.support.java_client.websocket import WebSocket
 from tests.support.loopback import LoopbackCluster, LoopbackNode
 from tests.support.replica import instance, register, unregister
-from tests.support.sockets import ALL_CHANGES, CHANGES, HEARTBEAT, Talk, brief, play, serving, until
+from tests.support.sockets import (
+    ALL_CHANGES,
+    CHANGES,
+    HEARTBEAT,
+    JAVA_BUFFER_BYTES,
+    Talk,
+    brief,
+    play,
+    serving,
+    until,
+)
 
 SUCCESS = {"failedInstances": None, "responseStatus": {"errorCode": "success", "message": "", "status": "success"}}
 
@@ -375,12 +387,65 @@ def test_a_session_that_cannot_be_told_every_change_is_told_to_look_up_again() -
                 await registered(cluster["n2"], "i1")
             node.install_snapshot(cluster["n2"])
             told = [brief(await talk.hear()) for _ in range(2)]
-            assert told == [("reload", "svc1", "reload"), ("reload", "svc2", "reload")]
+            assert sorted(told) == [("reload", "svc1", "reload"), ("reload", "svc2", "reload")]
             # Which services went meanwhile cannot be told to one that asked for all.
             assert await closed_with(all_changes) == 1013
             await registered(node, "i9")
             assert brief(await talk.hear()) == ("new", "svc1", "i9")
             assert site.metric("artemis_push_reloads_total", cause="behind") == 2
+
+    play(story)
+
+
+def test_a_client_is_told_no_more_reloads_than_it_has_done() -> None:
+    """It looks up at once in its receiving thread, and sees no pong until all that came before it are done."""
+
+    async def story() -> None:
+        ids = [f"svc{number}" for number in range(100)]
+        told: list[str] = []
+        may_go_on = asyncio.Event()
+
+        async def look_up(text: str) -> None:
+            told.append(orjson.loads(text)["instance"]["serviceId"])
+            await may_go_on.wait()
+
+        async with serving(LoopbackCluster("n1")["n1"]) as site:
+            url = f"ws://127.0.0.1:{site.port}{CHANGES}"
+            busy = await WebSocket.connect(
+                url, look_up, lambda: None, lambda: None, timeout_s=5, message_chars_max=JAVA_BUFFER_BYTES
+            )
+            for one in ids:
+                busy.send_text(orjson.dumps({"serviceId": one}))
+            await until(lambda: bool(told))
+            async with site.open(CHANGES) as other:
+                # Others are told at once, so many times that all could have been told to the first.
+                for number in range(len(ids)):
+                    await other.subscribe(f"other{number}")
+            sent = site.metric("artemis_push_messages_total", kind="discovery") - len(ids)
+            assert 1 <= sent <= reloads.TOLD_AT_ONCE
+            may_go_on.set()
+            await until(lambda: len(told) >= len(ids))
+            assert sorted(told) == sorted(ids)
+            busy.close()
+
+    play(story)
+
+
+def test_many_instances_too_long_for_the_client_are_one_reload_at_a_time() -> None:
+    async def story() -> None:
+        cluster = LoopbackCluster("n1")
+        async with serving(cluster["n1"]) as site, site.open(CHANGES) as talk:
+            await talk.subscribe("svc1")
+            big = {"big": "x" * 10_000}
+            items = [instance("svc1", f"i{number}", metadata=big) for number in range(20)]
+            await cluster["n1"].propose(register(*items), timeout_ms=1_000)
+            assert brief(await talk.hear()) == ("reload", "svc1", "reload")
+            await registered(cluster["n1"], "small")
+            last = await talk.hear()
+            while brief(last) == ("reload", "svc1", "reload"):
+                last = await talk.hear()
+            assert brief(last) == ("new", "svc1", "small")
+            assert site.metric("artemis_push_reloads_total", cause="too-large") <= 2
 
     play(story)
 

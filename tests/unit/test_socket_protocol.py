@@ -164,6 +164,27 @@ def test_pings_are_answered_at_once_but_not_read_while_nothing_is_read_there() -
     play(story)
 
 
+def test_a_round_trip_ends_with_the_answer_to_its_own_ping_or_with_the_socket() -> None:
+    lost: list[asyncio.Future[None]] = []
+
+    async def story(scene: Scene) -> None:
+        around = asyncio.ensure_future(scene.protocol.round_trip())
+        await until(lambda: scene.transport.written == b"\x89\x07artemis")
+        scene.protocol.data_received(frame(0x8A, b""))
+        scene.protocol.data_received(frame(0x8A, b"other"))
+        await asyncio.sleep(0)
+        assert not around.done()
+        scene.protocol.data_received(frame(0x8A, b"artemis"))
+        await around
+        scene.protocol.data_received(frame(0x8A, b"artemis"))
+        lost.append(asyncio.ensure_future(scene.protocol.round_trip()))
+        await asyncio.sleep(0)
+        assert not lost[0].done()
+
+    play(story)
+    assert isinstance(lost[0].exception(), ClientDisconnected)
+
+
 def test_sockets_opened_together_are_not_pinged_together() -> None:
     async def look() -> list[float]:
         times = []
