@@ -55,6 +55,8 @@ class EncodedServices:
                 missing.append((len(fragments), key, service.revision, service.records))
                 fragments.append(b"")
         encoded = 0
+        if len(fragments) >= ENCODED_AT_ONCE:
+            await asyncio.sleep(0)
         for position, key, revision, records in missing:
             fragments[position] = self._make(key, revision, records)
             encoded += len(records) + 1

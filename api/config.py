@@ -165,6 +165,12 @@ class Config:
         "Largest request body, as sent and after inflation.",
         default=HTTP_DEFAULTS.body_bytes_max,
     )
+    items_max: int = _setting(
+        integer(1, 1_000_000),
+        HTTP,
+        "Instances, keys or services that one request may name.",
+        default=HTTP_DEFAULTS.items_max,
+    )
     cache_bytes_max: int = _setting(
         integer(1, 1 << 40), HTTP, "Encoded answers kept in memory.", default=HTTP_DEFAULTS.cache_bytes_max
     )

@@ -89,6 +89,7 @@ def http_settings(config: Config) -> HttpSettings:
         request_timeout_ms=config.request_timeout_ms,
         request_timeout_ms_max=config.request_timeout_ms_max,
         body_bytes_max=config.body_bytes_max,
+        items_max=config.items_max,
         cache_bytes_max=config.cache_bytes_max,
         watch_wait_ms_max=config.watch_wait_ms_max,
         watch_bookmark_ms=config.watch_bookmark_ms,

@@ -17,7 +17,7 @@ from artemis.api.dialects.bodies import (
     read_query,
     read_service,
 )
-from artemis.api.faults import bad_request
+from artemis.api.faults import bad_request, too_many
 from artemis.api.options import ReadOptions
 from artemis.api.requests import Request
 from artemis.api.serving import Serving, is_blank
@@ -40,6 +40,7 @@ class DiscoveryRoutes:
         self._node = serving.node
         self._services = serving.services
         self._bytes_max = serving.settings.body_bytes_max
+        self._items_max = serving.settings.items_max
         self._single = SingleLookup(serving)
 
     async def lookup(self, request: Request) -> Answer:
@@ -51,6 +52,8 @@ class DiscoveryRoutes:
         if pick is not None:
             return await self._single.answer(pick, options)
         dialect = self._serving.dialect(body.naming, request)
+        if body.service_ids is not None and len(body.service_ids) > self._items_max:
+            raise too_many("discoveryConfigs", self._items_max, len(body.service_ids))
         if not body.service_ids:
             return self._failed("lookup", dialect, "bad-request", NO_CONFIGS)
         try:

@@ -48,6 +48,12 @@ def bad_request(message: str) -> HttpFault:
     return HttpFault(HTTPStatus.BAD_REQUEST, message)
 
 
+def too_many(field: str, most: int, sent: int) -> HttpFault:
+    return HttpFault(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{field}: at most {most} are allowed in one request, not {sent}"
+    )
+
+
 def shown(value: object) -> str:
     """A foreign value as it may appear in a message: short, and quoted so that its ends are visible."""
     text = repr(value)

@@ -13,7 +13,7 @@ from artemis.api.conditions import conditions_of, record_headers
 from artemis.api.dialects import Code, Dialect, Kind
 from artemis.api.dialects.bodies import WriteBody, read_write
 from artemis.api.dialects.shapes import SentInstance
-from artemis.api.faults import Headers
+from artemis.api.faults import Headers, too_many
 from artemis.api.heartbeats import (
     Failures,
     Heartbeats,
@@ -40,13 +40,14 @@ class RegistryRoutes:
         self._serving = serving
         self._node = serving.node
         self._bytes_max = serving.settings.body_bytes_max
+        self._items_max = serving.settings.items_max
         self._ttl = LeaseTtl(serving.settings)
         self._places = Places(serving)
         self._heartbeats = Heartbeats(serving, self._places)
 
     async def register(self, request: Request) -> Answer:
         options = self._serving.options.write(request)
-        body = read_write(await request.body(self._bytes_max))
+        body = self._read(await request.body(self._bytes_max))
         dialect = self._serving.dialect(body.naming, request)
         if not body.instances:
             return self._nothing_sent("register", dialect, body)
@@ -83,7 +84,7 @@ class RegistryRoutes:
 
     async def unregister(self, request: Request) -> Answer:
         options = self._serving.options.write(request)
-        body = read_write(await request.body(self._bytes_max))
+        body = self._read(await request.body(self._bytes_max))
         dialect = self._serving.dialect(body.naming, request)
         if not body.instances and not body.keys:
             return self._nothing_sent("unregister", dialect, body)
@@ -106,7 +107,7 @@ class RegistryRoutes:
 
     async def heartbeat(self, request: Request) -> Answer:
         options = self._serving.options.write(request)
-        body = read_write(await request.body(self._bytes_max))
+        body = self._read(await request.body(self._bytes_max))
         dialect = self._serving.dialect(body.naming, request)
         if not body.instances and not body.keys:
             return self._nothing_sent("heartbeat", dialect, body)
@@ -116,6 +117,13 @@ class RegistryRoutes:
             return self._refused("heartbeat", dialect, exc)
         outcome = NOTHING_SAID if beat.renewed or not beat.failures.any() else NOT_APPLIED
         return self._written("heartbeat", dialect, body, beat.failures, beat.revision, outcome, ordered=beat.ordered)
+
+    def _read(self, content: bytes) -> WriteBody:
+        body = read_write(content)
+        for field, named in (("instances", body.instances), ("instanceKeys", body.keys)):
+            if named is not None and len(named) > self._items_max:
+                raise too_many(field, self._items_max, len(named))
+        return body
 
     @staticmethod
     def _said_of(refused: Sequence[Conflict], proposed: int) -> Headers:

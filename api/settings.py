@@ -38,6 +38,9 @@ class HttpSettings:
     request_timeout_ms_max: int = 30_000
     body_bytes_max: int = 2 * 1024 * 1024
     """Bound of a request body, both as sent and after inflation."""
+    items_max: int = 5_000
+    """Instances, keys or services that one request may name. So many are some 50 ms of work for the event loop of each
+    node, in which it does nothing else: their clients may send as many requests as they like instead."""
     cache_bytes_max: int = 64 * 1024 * 1024
     """Bound of the encoded answers kept, over all services and forms."""
     change_cache_bytes_max: int = 8 * 1024 * 1024
@@ -77,6 +80,8 @@ class HttpSettings:
         for name in ("watch_wait_ms_max", "watch_bookmark_ms"):
             if getattr(self, name) <= 0:
                 raise InvalidInput(name, f"a positive number of milliseconds, not {getattr(self, name)}")
+        if self.items_max <= 0:
+            raise InvalidInput("items_max", f"1 or more, not {self.items_max}")
         if self.sockets_max < 0:
             raise InvalidInput("sockets_max", f"0 or more, not {self.sockets_max}")
         for name in ("body_bytes_max", "cache_bytes_max", "change_cache_bytes_max"):

@@ -154,3 +154,13 @@ def changes_by_service(changes: Sequence[Change]) -> dict[str, list[Change]]:
         service_id = change.instance.service_id
         grouped.setdefault(spelled.setdefault(service_id.lower(), service_id), []).append(change)
     return grouped
+
+
+def joined(head: bytes, fragments: Sequence[bytes], tail: bytes) -> bytes:
+    """``head``, the fragments with commas between them, ``tail``: in one copy, since all services are tens of MB."""
+    if not fragments:
+        return head + tail
+    parts = list(fragments)
+    parts[0] = head + parts[0]
+    parts[-1] += tail
+    return b",".join(parts)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import orjson
 
-from artemis.api.dialects import Code, FailedInstance, FailedKey, Kind, changes_by_service
+from artemis.api.dialects import Code, FailedInstance, FailedKey, Kind, changes_by_service, joined
 from artemis.api.dialects.shapes import SentInstance, SentKey
 from artemis.model import Change, Instance, Member, Record
 from artemis.outcomes import Conflict
@@ -118,13 +118,13 @@ class Java:
         return b'{%b,"service":%b}' % (_SUCCESS, service)
 
     def looked_up(self, services: Sequence[bytes]) -> bytes:
-        return b'{%b,"services":[%b]}' % (_SUCCESS, b",".join(services))
+        return joined(b'{%b,"services":[' % _SUCCESS, services, b"]}")
 
     def listed(self, services: Sequence[bytes], version: int) -> bytes:
-        return b'{%b,"services":[%b],"version":%d}' % (_SUCCESS, b",".join(services), version)
+        return joined(b'{%b,"services":[' % _SUCCESS, services, b'],"version":%d}' % version)
 
     def replicated(self, services: Sequence[bytes]) -> bytes:
-        return b'{%b,"services":[%b]}' % (_SUCCESS, b",".join(services))
+        return joined(b'{%b,"services":[' % _SUCCESS, services, b"]}")
 
     def changed(self, changes: Sequence[Change], version: int, epoch_offset_ms: int) -> bytes:
         delta = {

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import orjson
 
-from artemis.api.dialects import Code, Data, FailedInstance, FailedKey, Kind, changes_by_service
+from artemis.api.dialects import Code, Data, FailedInstance, FailedKey, Kind, changes_by_service, joined
 from artemis.api.dialects.shapes import SentInstance, SentKey
 from artemis.model import Change, Instance, Member, Record
 
@@ -157,12 +157,12 @@ class Snake:
         return b'{%b,"service":%b}' % (self._success, service)
 
     def looked_up(self, services: Sequence[bytes]) -> bytes:
-        return b'{%b,"services":[%b]}' % (self._success, b",".join(services))
+        return joined(b'{%b,"services":[' % self._success, services, b"]}")
 
     replicated = looked_up
 
     def listed(self, services: Sequence[bytes], version: int) -> bytes:
-        return b'{%b,"services":[%b],"version":%d}' % (self._success, b",".join(services), version)
+        return joined(b'{%b,"services":[' % self._success, services, b'],"version":%d}' % version)
 
     def changed(self, changes: Sequence[Change], version: int, epoch_offset_ms: int) -> bytes:
         names = self._names

@@ -353,3 +353,33 @@ def test_an_unforeseen_exception_is_a_500_of_unknown_outcome_and_reaches_the_ser
         exchange.run([BODY])
     assert exchange.status == 500
     assert exchange.headers[b"x-artemis-outcome"] == b"unknown"
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "one"),
+    [
+        ("/artemis/api/registry/register.json", "instances", camel_instance()),
+        ("/artemis/api/registry/heartbeat.json", "instances", camel_instance()),
+        ("/artemis/api/registry/unregister.json", "instances", camel_instance()),
+        (
+            "/api/registry/unregister.json",
+            "instanceKeys",
+            {"regionId": "r", "zoneId": "z", "serviceId": "s", "groupId": "g", "instanceId": "i"},
+        ),
+        (LOOKUP, "discoveryConfigs", {"serviceId": "s"}),
+    ],
+)
+def test_a_request_that_names_too_many_is_refused_and_changes_nothing(
+    path: str, field: str, one: dict[str, object]
+) -> None:
+    """All instances of a request appear together, so each node would stand still while it applies them."""
+    cluster = LoopbackCluster()
+    api = Api(cluster["n1"], HttpSettings(items_max=3))
+    assert api.send("POST", path, content=orjson.dumps({field: [one] * 3})).status_code == 200
+    revision = cluster["n1"].registry.revision
+    answer = api.send("POST", path, content=orjson.dumps({field: [one] * 4}))
+    assert answer.status_code == 413
+    assert answer.json()["message"] == f"{field}: at most 3 are allowed in one request, not 4"
+    assert answer.headers.get("x-artemis-outcome") == (None if path == LOOKUP else "not-applied")
+    assert cluster["n1"].registry.revision == revision
+    assert api.send("POST", path, content=orjson.dumps({field: [one]})).status_code == 200

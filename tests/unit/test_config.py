@@ -268,6 +268,7 @@ def test_each_setting_of_the_http_side_can_be_set() -> None:
         "REQUEST_TIMEOUT_MS": "100",
         "REQUEST_TIMEOUT_MS_MAX": "200",
         "BODY_BYTES_MAX": "10",
+        "ITEMS_MAX": "15",
         "RATE_LIMITING": "false",
         "RATE_LIMITS": "register:5",
         "CACHE_BYTES_MAX": "20",

@@ -10,12 +10,13 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from artemis.api.http_protocol import HEAD, HEAD_BYTES_MAX, OneWriteProtocol
+from artemis.api.http_protocol import COPIED_BYTES_MAX, HEAD, HEAD_BYTES_MAX, OneWriteProtocol
 from artemis.api.serve import uvicorn_config
 from tests.support.sockets import until
 
 PIECE = 1_000
 END = b"\r\n\r\n"
+LONG = b"a" * (COPIED_BYTES_MAX + 1)
 
 
 class Transport(asyncio.Transport):
@@ -61,9 +62,9 @@ class Scene:
             size += len(message.get("body", b""))
             more = message.get("more_body", False)
         await self.answer.wait()
-        head = b"content-length: %d\r\n" % len(b"%d" % size)
-        await send({"type": "http.response.start", "status": 200, HEAD: head})
-        await send({"type": "http.response.body", "body": b"%d" % size})
+        body = LONG if scope["path"] == "/long" else b"%d" % size
+        await send({"type": "http.response.start", "status": 200, HEAD: b"content-length: %d\r\n" % len(body)})
+        await send({"type": "http.response.body", "body": body})
 
     def sent(self, data: bytes, piece: int) -> int:
         """Arrives in pieces, until the server closes; returns how much did."""
@@ -163,5 +164,16 @@ def test_a_refusal_does_not_come_between_the_parts_of_an_answer() -> None:
         scene.sent(b"GET /x HTTP/1.1\r\n\r\n" + b"GET /y HTTP/1.1\r\nx: " + b"a" * 2 * HEAD_BYTES_MAX, PIECE)
         assert scene.transport.closing
         assert scene.transport.written == b""
+
+    play(story)
+
+
+def test_a_long_answer_is_whole_and_that_to_head_has_no_body() -> None:
+    async def story(scene: Scene) -> None:
+        for method in (b"GET", b"HEAD", b"GET"):
+            scene.sent(method + b" /long HTTP/1.1\r\n\r\n", PIECE)
+        await until(lambda: scene.transport.written.count(LONG) == 2)
+        bodies = [answer.partition(END)[2] for answer in scene.transport.written.split(b"HTTP/1.1 200 OK\r\n")[1:]]
+        assert bodies == [LONG, b"", LONG]
 
     play(story)
