@@ -23,6 +23,9 @@ CALM_SECONDS_MAX = 90.0
 """From the end of all faults until every node has everything. The links dial again within a second and an election
 takes two; a snapshot of 70 kB in the smallest pieces that are drawn, on the slowest network, takes 40."""
 
+ENDING_SECONDS = 3.0
+"""What began under faults comes to its end: a leader resigns for half a second, stops, and is away for two at most."""
+
 POLL_SECONDS = 0.05
 """Between two looks at what is waited for."""
 
@@ -109,6 +112,7 @@ class Run:
         for client in self.clients:
             client.stop()
         self.cluster.calm()
+        self.world.run_for(ENDING_SECONDS)
         self._require(self._caught_up, "the nodes do not agree after all faults ended")
         self._require(lambda: all(client.idle for client in self.clients), "a request was never answered")
         if self.owners:
