@@ -28,7 +28,7 @@ def command() -> None:
     """Tools for an Artemis service registry. A node is run by artemis-node."""
 
 
-@command.command("convert-config")
+@command.command("convert-config", short_help="Make a file for artemis-node of one of an earlier server.")
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.argument("target", metavar="OUTPUT", type=click.Path(path_type=Path))
 @click.option("--also", multiple=True, type=click.Path(path_type=Path), help="Another .properties file of the server.")
@@ -55,6 +55,8 @@ def convert_config(
     Every key that has no counterpart is named, with the reason.
     """
     choices = Choices(advertise=advertise, secret_file=secret_file, raft_port_offset=raft_port_offset)
+    if any(_same_file(target, path) for path in (source, *also)):
+        raise ConvertError(f"{target}: is the INPUT; give another OUTPUT")
     draft = _converted(source, also, choices)
     output.check(draft)
     output.write(target, output.text(draft), force=force)
@@ -87,11 +89,21 @@ def _read(path: Path) -> bytes:
     return data
 
 
+def _same_file(target: Path, source: Path) -> bool:
+    try:
+        return target.samefile(source)
+    except OSError:
+        return False  # one of the two is not there, or what is wrong with it is said where it is read
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Every failure is one line on stderr and an exit code."""
     try:
         command.main(args=args, prog_name=PROGRAM, standalone_mode=False)
     except (click.ClickException, ConvertError) as exc:
+        if isinstance(exc, click.exceptions.NoArgsIsHelpError):
+            exc.show()
+            return EXIT_USAGE
         message = exc.format_message() if isinstance(exc, click.ClickException) else str(exc)
         print(f"{PROGRAM}: error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
         return EXIT_USAGE

@@ -293,7 +293,9 @@ class _Replay:
             raise damaged(name, 0, decoded.reason)
         header, offset = decoded
         if header.cluster != cluster:
-            raise InvalidInput("cluster", f"the data directory belongs to cluster {header.cluster!r}, not {cluster!r}")
+            raise InvalidInput(
+                "cluster_name", f"the data directory belongs to cluster {header.cluster!r}, not {cluster!r}"
+            )
         if header.node_id != node_id:
             raise InvalidInput("node_id", f"the data directory belongs to node {header.node_id!r}, not {node_id!r}")
         self._enter(name, header)

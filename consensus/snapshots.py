@@ -223,7 +223,7 @@ class SnapshotStore:
 def _verified(disk: Disk, name: str, cluster: str, *, keep_state: bool) -> tuple[SnapshotHeader, bytes]:
     header, state = snapshot_file.verify(disk, name, keep_state=keep_state)
     if header.cluster != cluster:
-        raise InvalidInput("cluster", f"{name} belongs to cluster {header.cluster!r}, not {cluster!r}")
+        raise InvalidInput("cluster_name", f"{name} belongs to cluster {header.cluster!r}, not {cluster!r}")
     return header, state
 
 

@@ -356,6 +356,25 @@ def test_the_format_of_properties_is_read_as_java_does(convert: Convert) -> None
     assert "region.id: given twice" in made.out
 
 
+def test_the_input_is_never_overwritten(convert: Convert, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "old.toml"
+    source.write_text(RUST)
+    (tmp_path / "same.toml").symlink_to(source)
+    for name in ("old.toml", "same.toml"):
+        assert artemis_cli.main(["convert-config", str(source), str(tmp_path / name), "--force"]) == 2
+        assert f"{name}: is the INPUT; give another OUTPUT" in capsys.readouterr().err
+    made = convert(APPLICATION, "--force", "--also", str(tmp_path / "node.toml"))
+    assert (made.code, made.path.exists()) == (2, False)
+    assert source.read_text() == RUST
+
+
+def test_without_a_command_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert artemis_cli.main([]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Usage: artemis [OPTIONS] COMMAND [ARGS]..."
+    assert "Commands:" in lines
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert artemis_cli.main(["convert-config", str(tmp_path / "no.toml"), str(tmp_path / "out.toml")]) == 2
     assert "no.toml: cannot be read: No such file" in capsys.readouterr().err

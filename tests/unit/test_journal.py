@@ -470,7 +470,7 @@ def test_a_damaged_header_is_refused_even_in_the_newest_segment() -> None:
 def test_anothers_directory_is_a_wrong_setting_not_damage() -> None:
     disk = SimDisk()
     filled(disk, 1)
-    for node_id, cluster, field in (("n2", "c1", "node_id"), ("n1", "c2", "cluster")):
+    for node_id, cluster, field in (("n2", "c1", "node_id"), ("n1", "c2", "cluster_name")):
         disk.kill()
         with pytest.raises(InvalidInput, match="the data directory belongs to") as caught:
             Journal.open(disk, node_id=node_id, cluster=cluster, rng=Random(1), wall_ms=0)
