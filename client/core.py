@@ -72,7 +72,7 @@ class Core:
             if not (isinstance(value, str) and value.strip()):
                 raise InvalidInput(f"instance.{field}", f"must be a text that is not blank, not {value!r}")
         for field, value in (("expected_revision", expected.revision), ("expected_epoch", expected.epoch)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            if value is not None and not _is_count(value):
                 raise InvalidInput(field, f"must be a whole number, 0 or more, not {value!r}")
         return Lease(
             instance=instance,
@@ -91,8 +91,8 @@ class Core:
     def lookup(
         self, service_id: str, consistency: Consistency, max_stale_ms: int | None, *, versions: bool = False
     ) -> Call[Service]:
-        if not service_id.strip():
-            raise InvalidInput("service_id", "must not be blank")
+        if not (isinstance(service_id, str) and service_id.strip()):
+            raise InvalidInput("service_id", f"must be a text that is not blank, not {service_id!r}")
         body = wire.encode_lookup((service_id,), self._region_id, self._zone_id)
 
         def accept(response: wire.ServicesResponse, provenance: Provenance) -> Service:
@@ -185,8 +185,9 @@ class Core:
         if consistency == "session":
             headers["x-artemis-min-revision"] = str(self.session.revision)
         if max_stale_ms is not None:
-            if consistency != "stale" or max_stale_ms < 0:
-                raise InvalidInput("max_stale_ms", "must be 0 or more, and goes with consistency='stale' only")
+            if not _is_count(max_stale_ms) or consistency != "stale":
+                rule = f"must be 0 or more, not {max_stale_ms!r}, and goes with consistency='stale' only"
+                raise InvalidInput("max_stale_ms", rule)
             headers["x-artemis-max-stale-ms"] = str(max_stale_ms)
         return self._call(path, body, interpret, changes=False, headers=headers)
 
@@ -230,6 +231,10 @@ def tell(notices: Iterable[Notice]) -> None:
             notice.callback()
         except Exception:
             logger.exception("a callback raised; heartbeats go on")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _checked_ttl(field: str, ttl_ms: int) -> int:

@@ -47,4 +47,5 @@ class RegistrationView:
 
     def __repr__(self) -> str:
         instance = self._lease.instance
-        return f"<{type(self).__name__} {instance.service_id}/{instance.instance_id} {self.state}>"
+        # Ids are printed escaped: they may hold anything, and this is printed to logs.
+        return f"<{type(self).__name__} {instance.service_id!r}/{instance.instance_id!r} {self.state}>"

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -243,9 +243,18 @@ def test_bad_input_is_refused_before_anything_is_sent(
 
 
 def test_unknown_levels_and_misplaced_bounds_are_refused(driver: Driver, cluster: FakeCluster) -> None:
-    for options in ({"consistency": "strong"}, {"max_stale_ms": 5}, {"consistency": "stale", "max_stale_ms": -1}):
-        with pytest.raises(InvalidInput):
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("consistency", {"consistency": "strong"}),
+        ("max_stale_ms", {"max_stale_ms": 5}),
+        *(("max_stale_ms", {"consistency": "stale", "max_stale_ms": value}) for value in (-1, "5", 0.5, True)),
+    ]
+    for field, options in wrong:
+        with pytest.raises(InvalidInput) as caught:
             driver.lookup("orders", **options)
+        assert caught.value.field == field
+    for service_id in ("", " ", None, 5):
+        with pytest.raises(InvalidInput, match="service_id: must be a text that is not blank"):
+            driver.lookup(cast(str, service_id))
     with pytest.raises(InvalidInput):
         driver.lookup(" ")
     assert cluster.requests == []
