@@ -52,12 +52,13 @@ def read_since(value: object) -> Since:
 
 
 def read_services(names: Iterable[object]) -> frozenset[str]:
-    """Raises ``HttpFault``."""
+    """Raises ``HttpFault``. Spaces around a name are part of it, as they are for the registry: without them it would
+    be a watch of another service, and nothing would ever come."""
     services: set[str] = set()
     for name in names:
         if not isinstance(name, str) or not name or name.isspace():
             raise bad_request(f"services: each must be the id of a service, not {shown(name)}")
-        services.add(canonical(name.strip()))
+        services.add(canonical(name))
     if not 0 < len(services) <= SERVICES_MAX:
         raise bad_request(
             f"services: 1 to {SERVICES_MAX} are allowed, not {len(services)}; without the parameter all are watched"

@@ -118,6 +118,14 @@ def test_the_filter_is_of_service_ids_in_any_case() -> None:
     assert revisions(api.get("/api/watch?since=0&services=b&services=c")) == [2, 3]
 
 
+def test_spaces_around_an_id_are_part_of_it_as_in_the_registry() -> None:
+    _, api = scene()
+    register(api, " a ")
+    register(api, "a")
+    assert revisions(api.get("/api/watch?since=0&services=%20A%20")) == [1]
+    assert revisions(api.get("/api/watch?since=0&services=b,a")) == [2]
+
+
 @pytest.mark.parametrize(
     ("path", "code", "message"),
     [("/api/watch", "bad-request", "error_message"), ("/artemis/api/watch", "data-not-found", "message")],
