@@ -17,6 +17,7 @@ PHRASES = {
 """Where the name of a status differs between versions of Python."""
 
 SHOWN_CHARACTERS_MAX = 60
+_SPELLED = {None: "null", True: "true", False: "false"}
 
 
 class HttpFault(Exception):
@@ -55,6 +56,9 @@ def too_many(field: str, most: int, sent: int) -> HttpFault:
 
 
 def shown(value: object) -> str:
-    """A foreign value as it may appear in a message: short, and quoted so that its ends are visible."""
+    """A foreign value as it may appear in a message: short, quoted so that its ends are visible, and spelled as in
+    JSON where a client would not know it otherwise."""
+    if value is None or isinstance(value, bool):
+        return _SPELLED[value]
     text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}…"

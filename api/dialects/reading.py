@@ -175,9 +175,7 @@ def _described(value: object) -> str:
         return "an object"
     if isinstance(value, list):
         return "a list"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "null" if value is None else shown(value)
+    return shown(value)
 
 
 def _integer(value: object) -> int | None:
