@@ -169,3 +169,21 @@ def test_the_term_of_a_lease_says_when_it_was_renewed_last() -> None:
     assert replica.registry.lease(lease) == LeaseTerm(ttl_ms=TTL_MS, granted_ms=10_000, renewed_ms=10_600)
     replica.step(10_600 + TTL_MS + LEASE_STAMP_ERROR_MS)
     assert replica.registry.lease(lease) is None
+
+
+def test_leases_that_live_and_those_that_are_held_outlast_a_sweep_of_the_queue() -> None:
+    table = LeaseTable()
+    live = range(100_000, 100_050)
+    for lease_id in live:
+        table.grant(lease_id, key(str(lease_id)), lease_id, 0)
+    table.renew(live[0], 70_000)
+    table.grant(1, key("held"), 1, 0)
+    assert table.take_due(1 + LEASE_STAMP_ERROR_MS, 10) == [(1, key("held"))]
+    table.hold(1, 10**9)
+    for lease_id in range(2, 5_000):
+        table.grant(lease_id, key("a"), 3_600_000, 0)
+        table.drop(lease_id)
+    assert table.queue_length < 3_000
+    due = [lease_id for lease_id, _ in table.take_due(2**62, 10_000)]
+    assert due == [*live[1:], live[0]]
+    assert list(table.held.due(2**62, 10)) == [1]
