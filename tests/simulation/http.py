@@ -197,6 +197,9 @@ class Transport(asyncio.Transport):
             self._connection.server_closed()
             self._loop.call_soon(self._protocol.connection_lost, exc)
 
+    def get_write_buffer_size(self) -> int:
+        return 0  # the link holds what is on its way
+
     def is_closing(self) -> bool:
         return self._lost
 

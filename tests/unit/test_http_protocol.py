@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from artemis.api import slow_requests
 from artemis.api.http_protocol import COPIED_BYTES_MAX, HEAD, HEAD_BYTES_MAX, OneWriteProtocol
 from artemis.api.serve import uvicorn_config
+from artemis.api.slow_requests import SlowRequests
 from tests.support.sockets import until
+from tests.support.transports import ToldTransport
 
 PIECE = 1_000
 END = b"\r\n\r\n"
 LONG = b"a" * (COPIED_BYTES_MAX + 1)
 
 
-class Transport(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__({"sockname": ("127.0.0.1", 80), "peername": ("127.0.0.1", 40_000)})
-        self.written = b""
-        self.closing = False
-
-    def write(self, data: Any) -> None:
-        self.written += bytes(data)
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def close(self) -> None:
-        self.closing = True
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-
 class Scene:
     """A connection to an application that reads its request to the end and says how many bytes it had."""
 
     def __init__(self) -> None:
-        self.transport = Transport()
+        self.transport = ToldTransport()
         self.requests: list[str] = []
         self.answer = asyncio.Event()
         self.answer.set()
@@ -175,5 +157,32 @@ def test_a_long_answer_is_whole_and_that_to_head_has_no_body() -> None:
         await until(lambda: scene.transport.written.count(LONG) == 2)
         bodies = [answer.partition(END)[2] for answer in scene.transport.written.split(b"HTTP/1.1 200 OK\r\n")[1:]]
         assert bodies == [LONG, b"", LONG]
+
+    play(story)
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_an_answer_of_which_nothing_is_read_is_given_up(monkeypatch: pytest.MonkeyPatch, closing: bool) -> None:
+    monkeypatch.setattr(slow_requests, "RECEIVE_SECONDS", 0.01)
+
+    async def story(scene: Scene) -> None:
+        scene.sent(b"GET /x HTTP/1.1\r\n\r\n", PIECE)
+        await until(lambda: scene.protocol.cycle.response_complete)
+        # As when keep-alive is over: the transport closes once everything is written, which is never.
+        scene.transport.closing = closing
+        scene.transport.unread = 3_000_000
+        aborted: list[bool] = []
+
+        def connections() -> list[object]:
+            aborted.append(scene.transport.aborted)
+            if len(aborted) < 5:  # a client that reads slowly is none that stopped
+                scene.transport.unread -= 1
+            return [scene.protocol]
+
+        slow = SlowRequests(connections)
+        slow.start(asyncio.get_running_loop())
+        await until(lambda: scene.transport.aborted)
+        slow.stop()
+        assert aborted == [False] * 5
 
     play(story)

@@ -15,6 +15,7 @@ from artemis.api import socket_protocol
 from artemis.api.serve import uvicorn_config
 from artemis.api.socket_protocol import SOCKET, SocketProtocol
 from tests.support.sockets import until
+from tests.support.transports import ToldTransport
 
 HANDSHAKE = (
     b"GET /x HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
@@ -30,35 +31,7 @@ def frame(first: int, text: bytes) -> bytes:
     return bytes((first, 0x80 | len(text))) + b"\0\0\0\0" + text
 
 
-class Transport(asyncio.Transport):
-    """Takes everything, and is never lost by itself: a client that neither reads nor goes away."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.closing = False
-        self.aborted = False
-        self.reading = True
-
-    def write(self, data: Any) -> None:
-        self.written += bytes(data)
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def close(self) -> None:
-        self.closing = True
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        assert not self.closing
-        self.reading = True
-
+class Transport(ToldTransport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert high == socket_protocol.WRITE_BUFFER_BYTES
 
