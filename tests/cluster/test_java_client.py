@@ -79,7 +79,10 @@ async def started(*clients: RegistryClient | DiscoveryClient) -> AsyncIterator[N
 async def all_renewed_after(clients: list[RegistryClient], moment: float) -> None:
     async def attempt() -> None:
         late = [client.session.connected_to for client in clients if (client.last_renewed or 0.0) <= moment]
-        assert not late, f"clients without a renewal since, by their node: {late}"
+        seen = clients[0].observed
+        assert not late, (
+            f"clients without a renewal since, by their node: {late}; {seen.counts} {seen.codes} {seen.notes}"
+        )
 
     await eventually(attempt, "every client has renewed all its instances")
 

@@ -14,7 +14,7 @@ import pytest
 from tests.support.java_client import JavaSettings, Observed, RegistryClient, java1, java2
 from tests.support.java_client.addresses import AddressManager
 from tests.support.java_client.http import ArtemisHttpClient, NodeFailed, Rejected
-from tests.support.java_client.websocket import PING, PONG, TEXT, WebSocket
+from tests.support.java_client.websocket import CONTINUATION, PING, PONG, TEXT, WebSocket
 
 pytestmark = pytest.mark.anyio
 URLS = ["http://a:1", "http://b:1", "http://c:1"]
@@ -189,3 +189,47 @@ async def test_a_ping_is_masked_and_empty() -> None:
         assert received[0][:2] == bytes([0x80 | PING, 0x80])
         assert len(received[0]) == 6
         socket.close()
+
+
+async def test_a_long_text_goes_in_frames_of_eight_kilobytes() -> None:
+    async def on_text(text: str) -> None: ...
+
+    text = random.Random(1).randbytes(20_000).hex().encode()[:20_000]
+    async with server() as (url, received):
+        socket = await WebSocket.connect(url, on_text, lambda: None, lambda: None, timeout_s=5, message_chars_max=8_192)
+        socket.send_text(text)
+        frame_bytes = 8 + 8_192
+        await until(lambda: sum(map(len, received)) == 2 * frame_bytes + 8 + 20_000 - 2 * 8_192)
+        sent = b"".join(received)
+        assert [sent[at] for at in (0, frame_bytes, 2 * frame_bytes)] == [TEXT, CONTINUATION, 0x80 | CONTINUATION]
+        socket.close()
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_a_pong_that_is_missing_is_noticed_now_and_then(noticed: bool) -> None:
+    seen = Observed()
+    settings = replace(java2(), ping_timeout_s=0.01, check_s=0.01, pong_noticed=float(noticed))
+    async with server() as (url, _):
+        client = RegistryClient(url.replace("ws:", "http:").removesuffix("/x"), settings, seen)
+        running = asyncio.ensure_future(client.session.run())
+        await until(lambda: seen.counts["pong missing"] + seen.counts["pong missing, not noticed"] >= 3)
+        client.session.stop()
+        await running
+    assert (seen.counts["pong missing"] > 0, seen.counts["reconnected"] > 0) == (noticed, noticed)
+
+
+async def test_it_unregisters_before_it_stops_beating() -> None:
+    calls = Calls(SUCCESS, SUCCESS)
+    client = RegistryClient("http://domain:1", java2(), Observed())
+    client.http.pool = calls  # type: ignore[assignment]
+    one = {"regionId": "lab", "serviceId": "s", "instanceId": "i", "url": "http://x/"}
+    await client.register(one)
+    beating: list[int] = []
+
+    async def post(_url: str, _body: object, **_: object) -> dict[str, Any]:
+        beating.append(len(client.instances))
+        return SUCCESS
+
+    calls.post = post  # type: ignore[assignment, method-assign]
+    await client.unregister(one)
+    assert (beating, client.instances) == ([1], [])

@@ -35,7 +35,8 @@ class DiscoveryClient(Client):
     def __init__(
         self, domain_url: str, settings: JavaSettings, observed: Observed, choose: random.Random | None = None
     ) -> None:
-        super().__init__(domain_url, settings, observed, choose or random.Random())
+        choose = choose or random.Random()
+        super().__init__(domain_url, settings, observed, choose)
         self.session = Session(
             settings,
             "/discovery/instance-change",
@@ -43,6 +44,7 @@ class DiscoveryClient(Client):
             observed,
             on_open=self._subscribe_all,
             on_text=self._pushed,
+            choose=choose,
         )
         self._configs: dict[str, Json] = {}
         self._services: dict[str, list[Json]] = {}

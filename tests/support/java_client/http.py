@@ -20,6 +20,8 @@ Json = dict[str, Any]
 
 IDLE_S = 10.0
 _CHUNK = 2_048
+_GZIP_HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+"""A chunk of its own: Java writes it before there is anything to compress."""
 SERVICE_DOWN = frozenset(("internal-service-error", "service-unavailable"))
 RERUNNABLE = frozenset(("rate-limited", "unknown"))
 
@@ -98,13 +100,16 @@ class Pool:
 
 
 def _request(host: str, port: int, path: str, body: Json) -> bytes:
-    packed = gzip.compress(orjson.dumps(body), compresslevel=6)
-    chunks = [packed[at : at + _CHUNK] for at in range(0, len(packed), _CHUNK)]
+    plain = orjson.dumps(body)
+    packer = zlib.compressobj(level=6, wbits=-15)
+    end = zlib.crc32(plain).to_bytes(4, "little") + len(plain).to_bytes(4, "little")
+    packed = packer.compress(plain) + packer.flush() + end
+    chunks = [_GZIP_HEAD, *(packed[at : at + _CHUNK] for at in range(0, len(packed), _CHUNK))]
     head = (
-        f"POST {path} HTTP/1.1\r\nAccept: application/json\r\nContent-Type: application/json\r\n"
-        f"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\nHost: {host}:{port}\r\n"
-        "Connection: Keep-Alive\r\nUser-Agent: Apache-HttpClient/4.5.13 (Java/1.8.0_292)\r\n"
-        "Accept-Encoding: gzip,deflate\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
+        f"Content-Encoding: gzip\r\nHost: {host}:{port}\r\nConnection: Keep-Alive\r\n"
+        "User-Agent: Apache-HttpClient/4.5.6 (Java/17.0.15)\r\nAccept-Encoding: gzip,deflate\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n"
     )
     return head.encode() + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
 

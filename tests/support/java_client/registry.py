@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -27,7 +28,8 @@ class RegistryClient(Client):
     def __init__(
         self, domain_url: str, settings: JavaSettings, observed: Observed, choose: random.Random | None = None
     ) -> None:
-        super().__init__(domain_url, settings, observed, choose or random.Random())
+        choose = choose or random.Random()
+        super().__init__(domain_url, settings, observed, choose)
         self.session = Session(
             settings,
             "/registry/heartbeat",
@@ -35,10 +37,11 @@ class RegistryClient(Client):
             observed,
             on_open=lambda: None,
             on_text=self._answered,
+            choose=choose,
         )
         self._instances: dict[tuple[str, str, str], Json] = {}
         self._message = b""
-        self._last_sent = time.monotonic()
+        self._last_sent = -math.inf if settings.beats_at_start else time.monotonic()
         self._waiting: deque[float] = deque()
         self.last_renewed: float | None = None
         """When an answer last came in which all instances were renewed."""
@@ -63,10 +66,11 @@ class RegistryClient(Client):
         self._changed()
 
     async def unregister(self, *instances: Json) -> None:
+        """A heartbeat between the two is answered ``data-not-found``, and registers again."""
+        await self._call("/registry/unregister.json", list(instances))
         for one in instances:
             self._instances.pop(identity(one), None)
         self._changed()
-        await self._call("/registry/unregister.json", list(instances))
 
     def _changed(self) -> None:
         self._message = orjson.dumps({"instances": self.instances})
@@ -84,22 +88,20 @@ class RegistryClient(Client):
     async def _heartbeats(self) -> None:
         """The check of each second; a heartbeat when the last is five seconds old."""
         clock = time.monotonic
+        if not self.settings.beats_at_start:
+            await asyncio.sleep(self.settings.heartbeat_s)
         while True:
-            await asyncio.sleep(self.settings.check_s)
-            now = clock()
-            if not self._instances:
-                self._last_sent = now
-                continue
-            if now - self._last_sent < self.settings.heartbeat_s:
-                continue
-            if self.session.send(self._message):
-                self._last_sent = now
-                self._waiting.append(now)
-                continue
-            if now - self._last_sent > self.settings.instance_ttl_s:
+            if clock() - self._last_sent >= self.settings.instance_ttl_s:
                 self.observed.count("watchdog")
                 self.session.mark_unavailable()
                 await self.session.reconnect()
+            now = clock()
+            if now - self._last_sent >= self.settings.heartbeat_s and self.session.open:
+                if self._instances:
+                    self.session.send(self._message)
+                    self._waiting.append(now)
+                self._last_sent = now
+            await asyncio.sleep(self.settings.check_s)
 
     async def _answered(self, text: str) -> None:
         """In the receiving thread: no pong is seen until this has registered again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -25,8 +26,10 @@ class Session:
         *,
         on_open: Callable[[], None],
         on_text: Callable[[str], Awaitable[None]],
+        choose: random.Random,
     ) -> None:
         self._settings = settings
+        self._random = choose
         self._path = settings.websocket_path + path
         self._addresses = addresses
         self._observed = observed
@@ -35,9 +38,9 @@ class Session:
         self._socket: WebSocket | None = None
         self._context: AddressContext | None = None
         self._opened_at = 0.0
-        self._pinged_at: float | None = None
+        self._ponged = asyncio.Event()
         self._connects: deque[float] = deque()
-        self._checking = asyncio.Lock()
+        self._connecting = asyncio.Lock()
         self._closed_now = asyncio.Event()
         self.connected_to: str | None = None
         self._stopped = False
@@ -74,22 +77,37 @@ class Session:
 
     async def check_health(self) -> None:
         self._closed_now.clear()
-        now = time.monotonic()
-        if self._pinged_at is not None and now - self._pinged_at >= self._settings.ping_timeout_s and self.open:
-            self._observed.count("pong missing", f"{now - self._pinged_at:.3f} s at {self.connected_to}")
+        expired = time.monotonic() - self._opened_at > self._settings.session_ttl_s
+        if expired or not self._context_available() or not await self._is_alive():
             await self.reconnect()
-        elif not self.open or now - self._opened_at > self._settings.session_ttl_s or not self._context_available():
-            await self.reconnect()
-        if self.open and self._pinged_at is None and self._socket is not None:
-            self._pinged_at = time.monotonic()
-            self._socket.ping()
+
+    async def _is_alive(self) -> bool:
+        """Ping and wait for the pong. When none came the SDK asks a clock of whole milliseconds whether the time is
+        over, and mostly reads that it is just not."""
+        if self._socket is None or not self._socket.open:
+            return False
+        self._ponged.clear()
+        pinged_at = time.monotonic()
+        self._socket.ping()
+        try:
+            async with asyncio.timeout(self._settings.ping_timeout_s):
+                await self._ponged.wait()
+        except TimeoutError:
+            noticed = self._random.random() < self._settings.pong_noticed
+            missing = "pong missing" if noticed else "pong missing, not noticed"
+            self._observed.count(missing, f"{time.monotonic() - pinged_at:.3f} s at {self.connected_to}")
+            return not noticed
+        self._observed.pongs_s.append(time.monotonic() - pinged_at)
+        return True
 
     def _context_available(self) -> bool:
         return self._context is not None and self._context.available
 
     async def reconnect(self) -> None:
-        """A new connection, then the end of the old one; nothing when there were too many of late."""
-        async with self._checking:
+        """A new connection, then the end of the old one; nothing when one is being made, or there were too many."""
+        if self._connecting.locked():
+            return
+        async with self._connecting:
             now = time.monotonic()
             while self._connects and now - self._connects[0] > self._settings.reconnects_window_s:
                 self._connects.popleft()
@@ -114,7 +132,6 @@ class Session:
                 return
             old, self._socket, self._context = self._socket, fresh, context
             self._opened_at = time.monotonic()
-            self._pinged_at = None
             self._observed.count("connected" if self.connected_to is None else "reconnected")
             self.connected_to = context.url
             if old is not None:
@@ -125,9 +142,7 @@ class Session:
                 self._on_open()
 
     def _pong(self) -> None:
-        if self._pinged_at is not None:
-            self._observed.pongs_s.append(time.monotonic() - self._pinged_at)
-            self._pinged_at = None
+        self._ponged.set()
 
     def _closed(self) -> None:
         if not self.open and not self._stopped:

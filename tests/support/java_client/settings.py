@@ -29,6 +29,11 @@ class JavaSettings:
     session_ttl_s: float = 300.0
     session_connect_timeout_s: float = 5.0
     ping_timeout_s: float = 1.0
+    pong_noticed: float = 0.25
+    """How often it notices that a pong did not come: it compares times in whole milliseconds, and 22 of 100 waits were
+    long enough. So a node that hangs is left after some ten seconds, not after one."""
+    beats_at_start: bool = True
+    """Its watchdog and its timer begin as if it had never beaten."""
     message_chars_max: int = 8_192
     """A longer text message makes the client's container close the session with 1009."""
     reconnects_max: int = 5
@@ -61,6 +66,7 @@ def java1(region_id: str | None = "lab", zone_id: str | None = "zone1") -> JavaS
         api_path="/api",
         websocket_path="/ws",
         failing_status=400,
+        beats_at_start=False,
         connect_timeout_s=0.1,
         read_timeout_s=0.1,
         address_read_timeout_s=20.0,

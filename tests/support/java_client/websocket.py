@@ -10,7 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 from urllib.parse import urlsplit
 
-TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_FINAL = 0x80
+_FRAME_BYTES_MAX = 8_192
+"""The container sends a longer text in several frames."""
 _HEAD_BYTES_MAX = 16 * 1024
 
 
@@ -74,7 +77,11 @@ class WebSocket(asyncio.Protocol):
         return socket
 
     def send_text(self, text: bytes) -> None:
-        self._send(TEXT, text)
+        opcode = TEXT
+        while len(text) > _FRAME_BYTES_MAX:
+            self._send(opcode, text[:_FRAME_BYTES_MAX], final=False)
+            opcode, text = CONTINUATION, text[_FRAME_BYTES_MAX:]
+        self._send(opcode, text)
 
     def ping(self) -> None:
         self._send(PING, b"")
@@ -111,8 +118,8 @@ class WebSocket(asyncio.Protocol):
         key = base64.b64encode(os.urandom(16)).decode()
         self._transport.write(
             (
-                f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+                f"GET {path} HTTP/1.1\r\nSec-WebSocket-Key: {key}\r\nConnection: upgrade\r\n"
+                f"Sec-WebSocket-Version: 13\r\nHost: {host}\r\nUpgrade: websocket\r\n\r\n"
             ).encode()
         )
 
@@ -179,16 +186,12 @@ class WebSocket(asyncio.Protocol):
             raise failure
         self._receive()
 
-    def _send(self, opcode: int, payload: bytes) -> None:
+    def _send(self, opcode: int, payload: bytes, *, final: bool = True) -> None:
         if not self.open or self._transport is None:
             return
         size = len(payload)
-        if size < 126:
-            head = bytes((0x80 | opcode, 0x80 | size))
-        elif size < 65_536:
-            head = bytes((0x80 | opcode, 0x80 | 126)) + size.to_bytes(2, "big")
-        else:
-            head = bytes((0x80 | opcode, 0x80 | 127)) + size.to_bytes(8, "big")
+        first = _FINAL | opcode if final else opcode
+        head = bytes((first, 0x80 | min(size, 126))) + (size.to_bytes(2, "big") if size >= 126 else b"")
         mask = os.urandom(4)
         if payload:
             repeated = (mask * (size // 4 + 1))[:size]
