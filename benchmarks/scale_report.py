@@ -25,6 +25,6 @@ def shown(figures: Figures) -> str:
     lines = [figures.machine, ""]
     for fact in figures.facts:
         verdict = {None: "", True: f"  (target {fact.target})", False: f"  MISSED (target {fact.target})"}[fact.met]
-        lines.append(f"{fact.name:<52}{fact.value}{verdict}")
+        lines.append(f"{fact.name:<58}{fact.value}{verdict}")
     lines += ["", *(f"BROKEN: {one}" for one in figures.broken)]
     return "\n".join(lines).rstrip()
