@@ -30,6 +30,10 @@ from artemis.model import Compacted, canonical
 NO_CONFIGS = "Request is null or request.discoveryConfigs is empty."
 NO_CONFIG = "Request is null or request.discoveryConfig is null."
 NO_DELTA = "Delta is not found."
+REPEATED = "request.discoveryConfigs: large services are named again and again; name each once"
+REPEATED_BYTES_MAX = 4 * 1024 * 1024
+"""Of the answer, for services that the request names once more. Each is answered as often as it is named, as it was by
+the earlier servers, but 5,000 times the same large service would be an answer of gigabytes."""
 
 
 class DiscoveryRoutes:
@@ -66,13 +70,21 @@ class DiscoveryRoutes:
         registry = self._node.registry
         encode = dialect.revised_service if options.instance_revisions else dialect.service
         fragments: list[bytes] = []
+        named: set[str] = set()
+        repeated_bytes = 0
         for service_id in body.service_ids:
             if service_id is None or is_blank(service_id):
                 continue
             service = registry.service(service_id)
-            fragments.append(
-                dialect.unknown_service(service_id) if service is None else self._services.one(encode, service)
-            )
+            if service is None:
+                fragments.append(dialect.unknown_service(service_id))
+                continue
+            fragments.append(self._services.one(encode, service))
+            if service.service_id in named:
+                repeated_bytes += len(fragments[-1])
+                if repeated_bytes > REPEATED_BYTES_MAX:
+                    return self._failed("lookup", dialect, "bad-request", REPEATED)
+            named.add(service.service_id)
         return Answer(dialect.looked_up(fragments), "success", status, registry.revision, level)
 
     async def service(self, request: Request) -> Answer:

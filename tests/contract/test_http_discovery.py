@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from artemis.api import discovery_routes
 from artemis.api.settings import HttpSettings
 from artemis.commands import Proposal, Unregister
 from artemis.model import InstanceKey
@@ -58,6 +59,22 @@ def test_camel_case_answers_have_sorted_keys() -> None:
         b'"serviceId":"svc1","status":"up","url":"http://10.0.0.1:8090/svc","zoneId":"zone1"}],'
         b'"logicInstances":null,"metadata":null,"routeRules":null,"serviceId":"svc1"}]}'
     )
+
+
+def test_lookup_answers_a_service_as_often_as_it_is_named_while_that_is_not_the_whole_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, api = registered(camel_instance(), camel_instance("svc2"))
+    once = len(api.post(CAMEL + "lookup.json", {"discoveryConfigs": [config("svc1")]}).content)
+    monkeypatch.setattr(discovery_routes, "REPEATED_BYTES_MAX", 3 * once)
+    body = {"discoveryConfigs": [config("svc1"), config("svc2"), config("SVC1"), config("svc2")]}
+    services = [service["serviceId"] for service in api.post(CAMEL + "lookup.json", body).json()["services"]]
+    assert services == ["svc1", "svc2", "svc1", "svc2"]
+    answer = api.post(CAMEL + "lookup.json", {"discoveryConfigs": [config("svc1")] * 6}).json()
+    assert answer["responseStatus"]["errorCode"] == "bad-request"
+    assert "name each once" in answer["responseStatus"]["message"]
+    many = {"discoveryConfigs": [config(f"unknown-{number}") for number in range(1_000)]}
+    assert len(api.post(CAMEL + "lookup.json", many).json()["services"]) == 1_000
 
 
 def test_lookup_skips_null_and_blank_configs() -> None:
