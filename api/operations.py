@@ -50,12 +50,18 @@ def _report(status: NodeStatus, ready: bool) -> list[str]:
     """One line per condition, as the checks of etcd and Kubernetes print them, then the reasons."""
     lines = [
         f"[{'+' if status.ready else '-'}]caught up since start\n",
-        f"[{'+' if status.known_leader else '-'}]leader known ({status.leader_id or 'none'}, term {status.term})\n",
+        f"[{'+' if status.known_leader else '-'}]leader known ({_leader(status)}, term {status.term})\n",
         f"[{'-' if status.quarantined else '+'}]state compared with the others' {_compared(status)}\n",
         *(f"[-]{reason}\n" for reason in status.reasons),
         f"role {status.role}, applied {status.applied_index} of {status.commit_index} committed, {_age(status)}\n",
     ]
     return [*lines, "readyz check passed\n" if ready else "readyz check failed\n"]
+
+
+def _leader(status: NodeStatus) -> str:
+    if status.leader_id is None:
+        return "none"
+    return status.leader_id if status.known_leader else f"none; the last was {status.leader_id}"
 
 
 def _compared(status: NodeStatus) -> str:

@@ -85,7 +85,7 @@ def test_health_says_that_the_process_answers_whatever_the_cluster_does(path: st
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
-def test_readyz_says_whether_the_node_should_be_given_work_and_why_not() -> None:
+def test_readyz_says_whether_the_node_should_be_given_work_and_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = LoopbackCluster("n1", "n2")
     node = cluster["n1"]
     api = Api(node)
@@ -102,6 +102,9 @@ def test_readyz_says_whether_the_node_should_be_given_work_and_why_not() -> None
     cluster.leader_id = None
     assert api.get("/readyz").status_code == 503
     assert "[-]leader known (none, term 3)" in api.get("/readyz?verbose=1").text
+    cut_off = replace(node.status(), leader_id="n2", known_leader=False)
+    monkeypatch.setattr(node, "status", lambda: cut_off)
+    assert "[-]leader known (none; the last was n2, term 3)" in api.get("/readyz?verbose=1").text
 
 
 def test_readyz_and_metrics_say_how_the_state_compares_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
