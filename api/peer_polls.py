@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 PATH = "/artemis/api/status/node.json"
 INTERVAL_S = 1.0
+STARTING_INTERVAL_S = 0.2
+"""For one that says it is down: mostly it is starting, and a client that is given a list without it keeps that list for
+5 minutes."""
 TIMEOUT_S = 0.5
 MISSES_MAX = 2
 """A member that answered before is unknown after so many misses in a row."""
@@ -61,11 +64,22 @@ class PeerPolls:
         async with self._client:
             while True:
                 await self.once()
-                await asyncio.sleep(INTERVAL_S)
+                next_at = asyncio.get_running_loop().time() + INTERVAL_S
+                while (left_s := next_at - asyncio.get_running_loop().time()) > 0:
+                    await asyncio.sleep(min(left_s, STARTING_INTERVAL_S))
+                    await self.once_more()
 
     async def once(self) -> None:
         """Ask everybody once, all at the same time."""
         await asyncio.gather(*map(self._ask, self._others()))
+
+    async def once_more(self) -> None:
+        """Ask those who said that they are down."""
+        await asyncio.gather(*(self._ask(member) for member in self._others() if self._is_down(member)))
+
+    def _is_down(self, member: Member) -> bool:
+        heard = self._health.heard.get(member.node_id)
+        return heard is not None and heard.status == "down"
 
     def _others(self) -> Iterable[Member]:
         members = self._node.registry.members

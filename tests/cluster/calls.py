@@ -35,6 +35,7 @@ HOUR_MS = 3_600_000
 NODES = ("n1", "n2", "n3")
 DELTA = "/artemis/api/discovery/services-delta.json"
 SERVICES = "/artemis/api/discovery/services.json"
+UP_NODES = "/artemis/api/cluster/up-registry-nodes.json"
 T = TypeVar("T")
 
 
@@ -143,6 +144,17 @@ async def eventually(attempt: Callable[[], Awaitable[T]], what: str) -> T:
             if asyncio.get_running_loop().time() > deadline:
                 raise AssertionError(f"not within {SETTLE_S:g} s: {what}: {exc}") from exc
         await asyncio.sleep(0.05)
+
+
+async def everybody_lists_everybody(calls: Calls) -> None:
+    """Wait until clients are sent to all nodes: Java clients keep the list they get for five minutes."""
+
+    async def attempt() -> None:
+        for node in calls.cluster.ids:
+            answer = await calls.request(node, "POST", UP_NODES, b"{}")
+            assert len(orjson.loads(answer.body)["nodes"] or ()) == len(calls.cluster.ids), answer.body[:300]
+
+    await eventually(attempt, "every node lists every node")
 
 
 def succeeded(answer: Answer) -> Answer:

@@ -15,7 +15,7 @@ import pytest
 
 from jepsen_lite.cluster import Cluster
 from jepsen_lite.registry import REGION, ZONE
-from tests.cluster.calls import Calls, eventually
+from tests.cluster.calls import Calls, eventually, everybody_lists_everybody
 from tests.support.java_client import DiscoveryClient, JavaSettings, Observed, RegistryClient, java1, java2
 
 pytestmark = [pytest.mark.cluster, pytest.mark.anyio]
@@ -81,7 +81,7 @@ async def all_renewed_after(clients: list[RegistryClient], moment: float) -> Non
         late = [client.session.connected_to for client in clients if (client.last_renewed or 0.0) <= moment]
         seen = clients[0].observed
         assert not late, (
-            f"clients without a renewal since, by their node: {late}; {seen.counts} {seen.codes} {seen.notes}"
+            f"clients without a renewal since, by their node: {late}; {seen.counts} {seen.codes} {seen.notes[:3]}"
         )
 
     await eventually(attempt, "every client has renewed all its instances")
@@ -99,6 +99,7 @@ async def test_instances_outlive_the_leader_and_watchers_see_no_gap(
     cluster: Cluster, calls: Calls, service: str, settings: JavaSettings
 ) -> None:
     clock = asyncio.get_running_loop().time
+    await everybody_lists_everybody(calls)
     seen, watched = Observed(), Observed()
     urls = [address.url for address in cluster.addresses.values()]
     owners = [RegistryClient(url, settings, seen, random.Random(at)) for at, url in enumerate(urls * 2)]

@@ -15,7 +15,7 @@ from jepsen_lite.cluster import Cluster
 from jepsen_lite.http1 import Lost, NotSent
 from jepsen_lite.registry import REGION, ZONE, instances_in
 from jepsen_lite.registry import instance as wire_instance
-from tests.cluster.calls import SETTLE_S, Calls, eventually, succeeded
+from tests.cluster.calls import SETTLE_S, Calls, eventually, everybody_lists_everybody, succeeded
 from tests.support.java_sdk import Sdk, Unavailable, build, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.anyio]
@@ -152,6 +152,7 @@ async def test_the_sdk_registers_stays_is_told_of_changes_and_leaves(
 async def test_the_sdk_keeps_its_instances_and_hears_everything_when_nodes_are_killed(
     cluster: Cluster, calls: Calls, service: str, class_path: str
 ) -> None:
+    await everybody_lists_everybody(calls)
     async with sdk(cluster, class_path, "owner") as owner, sdk(cluster, class_path, "watcher") as watcher:
         await watcher.listen("watcher", service)
         ids = {f"i{number}" for number in range(5)}

@@ -123,3 +123,22 @@ def test_an_error_or_another_node_says_nothing(status: int, node_id: str) -> Non
     watching.members.apps["n2.test"] = strange
     watching.ask()
     assert "n2" not in watching.heard.heard
+
+
+def test_one_that_says_it_is_down_is_asked_again_before_the_others() -> None:
+    watching = Watching()
+    watching.cluster["n2"].ready = False
+    watching.ask()
+    asked = len(watching.members.asked)
+    watching.cluster["n2"].ready = True
+
+    async def more() -> None:
+        async with httpx.AsyncClient(transport=watching.members) as client:
+            polls = PeerPolls(watching.cluster["n1"], watching.heard, client)
+            await polls.once_more()
+            await polls.once_more()
+
+    asyncio.run(more())
+    (again,) = watching.members.asked[asked:]
+    assert "n2" in again
+    assert len(watching.listed()) == 3
