@@ -262,9 +262,17 @@ class Subscription:
         self._call()
 
     def add(self, services: Iterable[str]) -> None:
-        """Be for these services as well. No meaning for a subscription to all."""
-        if self._services is not None:
-            self.narrow(self._services.union(services))
+        """Be for these services as well. No meaning for a subscription to all.
+
+        At the cost of those that are new: clients subscribe to one service after the other, thousands of them."""
+        if self._services is None:
+            return
+        new = frozenset(services) - self._services
+        self._services |= new
+        if self._idle and self._feed is not None:
+            self._feed._advance()
+            if self._idle:
+                self._feed._enlist(self, new)
 
     def remove(self, services: Iterable[str]) -> None:
         if self._services is not None:

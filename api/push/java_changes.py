@@ -12,7 +12,8 @@ from starlette.websockets import WebSocket
 from artemis.api.feed import Behind, Subscription
 from artemis.api.push.java_messages import change_message, read_subscription, reload_message
 from artemis.api.push.reloads import Cause, Reloads
-from artemis.api.push.sessions import BEHIND, BINARY, SUBSCRIPTIONS, Session, SessionEnd
+from artemis.api.push.sessions import BEHIND, BINARY, LONG_ID, SUBSCRIPTIONS, Session, SessionEnd
+from artemis.api.push.settings import SERVICE_ID_CHARACTERS_MAX
 from artemis.api.serving import Serving
 from artemis.model import Change, canonical
 
@@ -70,6 +71,8 @@ class ServiceChanges:
                 continue
             known = subscription.services or frozenset()
             if service_id not in known:
+                if len(service_id) > SERVICE_ID_CHARACTERS_MAX:
+                    raise SessionEnd(LONG_ID)
                 if len(known) >= self._settings.subscriptions_max:
                     raise SessionEnd(SUBSCRIPTIONS)
                 subscription.add((service_id,))

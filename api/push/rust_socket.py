@@ -22,6 +22,7 @@ from artemis.api.push.rust_messages import (
     service_change,
 )
 from artemis.api.push.sessions import Session
+from artemis.api.push.settings import SERVICE_ID_CHARACTERS_MAX
 from artemis.api.serving import Serving, is_blank
 from artemis.model import Change, canonical
 
@@ -66,6 +67,8 @@ class RustSocket:
             return acknowledgement("unsubscribed", request.service_id, subscription.revision)
         if is_blank(service_id):
             return error("service_id: not blank")
+        if len(service_id) > SERVICE_ID_CHARACTERS_MAX:
+            return error(f"service_id: at most {SERVICE_ID_CHARACTERS_MAX} characters are allowed here")
         if service_id not in spelled and len(spelled) >= self._subscriptions_max:
             return error(f"service_id: at most {self._subscriptions_max} services for one connection are allowed")
         spelled[service_id] = request.service_id

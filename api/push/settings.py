@@ -7,6 +7,9 @@ from ipaddress import ip_address
 
 from artemis.errors import InvalidInput
 
+SERVICE_ID_CHARACTERS_MAX = 1_024
+"""Of an id that a session subscribes to. It is kept as long as the session, and a message may have a megabyte."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PushSettings:

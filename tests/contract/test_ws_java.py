@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from artemis.api import sockets
 from artemis.api.push import java_heartbeat, reloads, sessions
-from artemis.api.push.settings import PushSettings
+from artemis.api.push.settings import SERVICE_ID_CHARACTERS_MAX, PushSettings
 from artemis.api.settings import HttpSettings
 from artemis.registry import StateLimits
 from tests.support.http import NOW_MS, camel_instance
@@ -498,6 +498,16 @@ def test_more_services_than_allowed_end_the_session() -> None:
             for service_id in ("a", "b", "A"):
                 await talk.subscribe(service_id)
             await talk.say({"serviceId": "c"})
+            assert await closed_with(talk) == 1008
+
+    play(story)
+
+
+def test_an_id_too_long_to_be_kept_for_a_session_ends_it() -> None:
+    async def story() -> None:
+        async with serving(LoopbackCluster("n1")["n1"]) as site, site.open(CHANGES) as talk:
+            await talk.subscribe("a" * SERVICE_ID_CHARACTERS_MAX)
+            await talk.say({"serviceId": "a" * (SERVICE_ID_CHARACTERS_MAX + 1)})
             assert await closed_with(talk) == 1008
 
     play(story)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from artemis.api.push.settings import PushSettings
+from artemis.api.push.settings import SERVICE_ID_CHARACTERS_MAX, PushSettings
 from artemis.api.settings import HttpSettings
 from artemis.registry import StateLimits
 from tests.support.loopback import LoopbackCluster, LoopbackNode
@@ -107,6 +107,16 @@ def test_too_many_services_are_told() -> None:
             assert answer["type"] == "error"
             await talk.ask({"type": "unsubscribe", "service_id": "a"})
             await subscribed(talk, "b")
+
+    play(story)
+
+
+def test_an_id_too_long_to_be_kept_for_a_session_is_told() -> None:
+    async def story() -> None:
+        async with serving(LoopbackCluster("n1")["n1"]) as site, site.open("/ws") as talk:
+            await subscribed(talk, "a" * SERVICE_ID_CHARACTERS_MAX)
+            answer = await talk.ask({"type": "subscribe", "service_id": "a" * (SERVICE_ID_CHARACTERS_MAX + 1)})
+            assert answer == {"type": "error", "message": "service_id: at most 1024 characters are allowed here"}
 
     play(story)
 

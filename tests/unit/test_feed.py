@@ -106,6 +106,29 @@ def test_a_reader_of_a_service_is_never_called_for_another(monkeypatch: pytest.M
     play(story, StateLimits(changes_max=10))
 
 
+def test_of_services_added_one_by_one_nothing_is_missed_and_nobody_is_woken() -> None:
+    async def story(scene: Scene) -> None:
+        with scene.feed.subscribe(services=()) as reader:
+            asked = asyncio.ensure_future(reader.next())
+            await turns()
+            for number in range(20):
+                await scene.register(f"s{number}")  # before it is added: not for this reader
+                reader.add((f"s{number}",))
+                assert reader.revision == scene.feed.revision
+                await turns()
+                assert not asked.done()
+                if number % 3 == 0:
+                    await scene.register(f"s{number // 2}")
+                    got = await asked
+                    assert isinstance(got, Batch)
+                    assert [change.revision for change in got.changes] == [scene.feed.revision]
+                    asked = asyncio.ensure_future(reader.next())
+                    await turns()
+            asked.cancel()
+
+    play(story)
+
+
 def test_names_of_services_are_compared_in_lower_case() -> None:
     async def story(scene: Scene) -> None:
         with scene.feed.subscribe(services=("a",)) as reader:
