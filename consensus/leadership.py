@@ -45,7 +45,7 @@ class Leadership:
         self.resigned: Resignation | None = None
         """While it is set nothing is appended, so that a follower can have everything (dissertation 3.10)."""
         self.successor: str | None = None
-        self._lease_step_ms = timing.lease_step_ms
+        self._lease_step_seconds = timing.lease_step_ms / 1000
         # A lone node commits only what is on disk, so a second entry in flight would keep the first from committing.
         self._in_flight_max = bounds.entries_in_flight if members > 1 else 1
         self._clock: LeaseClock | None = None
@@ -69,7 +69,7 @@ class Leadership:
         if self.resigned is not None:
             due = min(due, self.resigned.deadline)
         if self._clock is not None and clock_needed:
-            due = min(due, self._clock.counted_to + self._lease_step_ms / 1000)
+            due = min(due, self._clock.counted_to + self._lease_step_seconds)
         return due
 
     def advance(self, host: Leader) -> bool:
@@ -101,7 +101,9 @@ class Leadership:
         if clock is None or self.resigned is not None or self.orderer.in_flight >= self._in_flight_max:
             return None
         if not len(self.orderer):
-            step_due = registry.clock_needed and clock.due_ms(now) >= self._lease_step_ms
+            # By the time, as ``due_at`` has it: a step longer than the clock ever counts at once would be due for ever.
+            elapsed = now - clock.counted_to
+            step_due = elapsed >= self._lease_step_seconds and registry.clock_needed and clock.due_ms(now) > 0
             rest_due = self.orderer.in_flight == 0 and registry.leases_may_be_due
             if not step_due and not rest_due:
                 return None
