@@ -126,6 +126,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         self._reply = Reply(1, success=False, reset=False)  # what the reply in the making will say
         self._elected_alone = False
         self._announcing = False
+        self._appending = False
         self._silent = False  # the reply in the making is not wanted
         self._transfer = False  # the leader asked this node to campaign
         self._held_acks: dict[str, int] = {}
@@ -249,8 +250,10 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     def append(self, payload: bytes) -> int:
         """As leader: put one entry into the log and return its index."""
+        self._appending = True
         self._applyCommand(payload, None, REGULAR[0])
         self._checkCommandsToApply()
+        self._appending = False
         return self._journal.last_index
 
     def broadcast(self) -> None:
@@ -532,6 +535,14 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
             self._SyncObj__raftLastApplied += 1
             room -= len(command) + APPLY_ENTRY_BYTES
         return False
+
+    def _checkCommandsToApply(self) -> None:
+        """The library looks in every tick for commands that wait; here they never do (``append``)."""
+        if self._appending:
+            super()._checkCommandsToApply()
+
+    def _SyncObj__getCurrentLogIndex(self) -> int:
+        return self._journal.last_index
 
     def _SyncObj__tryLogCompaction(self) -> None:
         """Compaction is the engine's: the library's is not atomic (hazards D2, D6)."""

@@ -270,8 +270,8 @@ class Journal:
     @property
     def synced_index(self) -> int:
         """Every entry up to here is on disk as it is in memory now. 0: none."""
-        low = min(self._pending_low, self._in_flight_low)
-        return max(0, min(self.last_index, low - 1))
+        last, low = self.last_index, min(self._pending_low, self._in_flight_low)
+        return last if last < low else max(0, low - 1)
 
     @property
     def in_step(self) -> bool:

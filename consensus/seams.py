@@ -32,6 +32,7 @@ PRIVATE_METHODS: Final = (
     "_SyncObj__deleteEntriesTo",
     "_SyncObj__doApplyCommand",
     "_SyncObj__generateRaftTimeout",
+    "_SyncObj__getCurrentLogIndex",
     "_SyncObj__onBecomeLeader",
     "_SyncObj__onMessageReceived",
     "_SyncObj__onNodeConnected",

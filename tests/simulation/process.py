@@ -26,27 +26,27 @@ UNCOUNTED = -(2**62)
 class NodeClock:
     """Monotonic seconds of one machine: its own origin, its own rate, and CPU time for calls that spin on it."""
 
-    __slots__ = ("_base", "_last", "_read_at", "_reads", "_since", "_world", "rate")
+    __slots__ = ("_base", "_last", "_read_at", "_since", "_world", "rate", "reads")
 
     def __init__(self, world: World, offset: float, rate: float) -> None:
         self._world = world
         self._base = offset
         self._since = world.now
-        self._reads = UNCOUNTED
-        """In this turn. Who looks at a node from outside of its turns costs it no time."""
+        self.reads = UNCOUNTED
+        """In this turn: whoever begins one sets it to 0. Who looks at a node from outside of its turns costs it no time."""
         self._last = float("-inf")
         self._read_at = -1.0
         self.rate = rate
 
     def __call__(self) -> float:
-        self._reads += 1
+        self.reads += 1
         now = self._world.now
         if now != self._read_at:
             self._read_at = now
             time = self._base + (now - self._since) * self.rate
             if time > self._last:
                 self._last = time
-        if self._reads > FREE_READS_PER_TURN:
+        if self.reads > FREE_READS_PER_TURN:
             self._last += READ_SECONDS
         return self._last
 
@@ -55,12 +55,9 @@ class NodeClock:
         self._since = self._world.now
         self.rate = rate
 
-    def begin_turn(self) -> None:
-        self._reads = 0
-
     def end_turn(self) -> float:
         """Virtual seconds that the readings of this turn went ahead of the world's time."""
-        reads, self._reads = self._reads, UNCOUNTED
+        reads, self.reads = self.reads, UNCOUNTED
         if reads <= FREE_READS_PER_TURN:
             return 0.0
         return (self._last - self._base) / self.rate + self._since - self._world.now
@@ -99,13 +96,17 @@ class Process:
         if self._busy:
             self._waiting.append(callback)
             return
-        self.clock.begin_turn()
+        clock = self.clock
+        clock.reads = 0
         try:
             callback()
         except Crashed:
             self._on_crashed()
             return
-        spun = self.clock.end_turn()
+        if clock.reads <= FREE_READS_PER_TURN:
+            clock.reads = UNCOUNTED
+            return
+        spun = clock.end_turn()
         if spun > 0:
             # The call took that long. If others began meanwhile, under a clock that stands, what happened before the
             # call would look as if it had happened after it.

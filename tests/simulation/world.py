@@ -92,7 +92,7 @@ class World:
     def after(self, delay: float, callback: Callback) -> Event:
         event = Event(callback)
         self._sequence += 1
-        heappush(self._heap, (self.now + max(0.0, delay), self._sequence, event))
+        heappush(self._heap, (self.now + delay if delay > 0.0 else self.now, self._sequence, event))
         return event
 
     def violate(self, text: str) -> None:
@@ -129,7 +129,8 @@ class World:
             same_instant += 1
             if same_instant > EVENTS_PER_INSTANT_MAX:
                 self.violate("time stands still: events cause events without end")
-            self._raise_violation()
+            if self._violation is not None:
+                self._raise_violation()
         # Also what was found between two runs, and no event came after: the checks at the end of a run are such.
         self._raise_violation()
         self.now = until
