@@ -132,6 +132,7 @@ class Client:
         self.name = name
         self.idle = True
         self._door = door
+        self._settings = door.cluster.settings
         self._world = door.cluster.world
         self._rng = self._world.stream(f"client/{name}")
         self._history = history
@@ -156,6 +157,10 @@ class Client:
 
     def _next(self) -> None:
         if self._stopped or self.operations_left == 0:
+            return
+        rest = self._settings.rest(self._world.now)
+        if rest:
+            self._world.after(rest + self._rng.expovariate(1 / self._think), self._next)
             return
         if self.operations_left is not None:
             self.operations_left -= 1

@@ -90,6 +90,10 @@ class Nemesis:
     def _strike(self) -> None:
         if self._stopped:
             return
+        rest = self._cluster.settings.rest(self._world.now)
+        if rest:
+            self._world.after(rest, self._later)
+            return
         kind = self._rng.choice(self._kinds)
         self.done[kind] += 1
         self._faults[kind]()

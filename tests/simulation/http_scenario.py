@@ -159,6 +159,6 @@ def drawn(seed: int, engine_class: type[ObservedEngine] = ObservedEngine) -> Htt
     rng = World(seed).stream("http")
     ways = HttpWays(latency_max=log_uniform(rng, 0.0002, 0.03))
     # Requests, heartbeats and watchers need more to happen than what goes on beneath them.
-    busy = with_leases(swarm(World(seed).stream("swarm")))
+    busy = with_leases(swarm(World(seed).stream("swarm"), lulls=False))
     busy = replace(busy, clients=busy.clients + 3, think=min(busy.think, 0.25))
     return HttpRun(seed, busy, ways, engine_class)

@@ -34,7 +34,7 @@ def simulate(seed: int, seconds: float, *, echo: bool = False, over_http: bool =
     if echo:
         run.world.trace.echo = _print
     with explained(run, f"{'--http ' if over_http else ''}--seed {seed} --seconds {seconds:g}"):
-        return run.run(seconds)
+        return run.run(run.settings.span(seconds))
 
 
 def replay(plan: plans.Plan, name: str, *, echo: bool = False) -> Report:
@@ -64,6 +64,7 @@ def _print(line: str) -> None:
 
 def _record(seed: int, seconds: float, path: Path) -> int:
     run = drawn(seed)
+    seconds = run.settings.span(seconds)
     violation = ""
     try:
         _print(f"  {run.run(seconds)}")

@@ -75,6 +75,20 @@ class Settings:
     """Mean time between two faults."""
     fault_length: float = 2.0
     """Mean time until a fault is undone."""
+    burst: float = 20.0
+    lull: float = 0.0
+    """Clients and faults begin things for ``burst``, then nothing for ``lull``, and so on. What is open goes on."""
+
+    def rest(self, now: float) -> float:
+        """How long it is until something may begin; 0 in a burst."""
+        if not self.lull:
+            return 0.0
+        into = now % (self.burst + self.lull)
+        return 0.0 if into < self.burst else self.burst + self.lull - into
+
+    def span(self, seconds: float) -> float:
+        """How long a run lasts that has so many seconds of bursts."""
+        return seconds + int(seconds / self.burst) * self.lull
 
     def __post_init__(self) -> None:
         if self.timing.lease_step_ms >= RareSteps().lease_step_ms and not isinstance(self.timing, RareSteps):
@@ -99,7 +113,7 @@ def _timing(rng: Random, lease_owners: int) -> Timing:
     return kind(heartbeat_ms=200, election_timeout_ms_min=700, election_timeout_ms_max=1500)
 
 
-def swarm(rng: Random) -> Settings:
+def swarm(rng: Random, *, lulls: bool = True) -> Settings:
     """Draw a run. Every kind of fault exists in half of the runs: a mixture of everything hides what two of them do
     together, because a third one keeps undoing it."""
     lease_owners = rng.choice((0, 0, 0, 1, 2))
@@ -140,7 +154,16 @@ def swarm(rng: Random) -> Settings:
         _focus_on_snapshots(drawn, rng)
     elif focus == "stragglers":
         _focus_on_stragglers(drawn, rng)
+    elif lulls and not lease_owners:
+        _live_long(drawn, rng)
     return drawn
+
+
+def _live_long(drawn: Settings, rng: Random) -> None:
+    """Trouble comes in bursts, with time between them in which the cluster comes to rest."""
+    drawn.burst, drawn.lull = log_uniform(rng, 2.0, 8.0), log_uniform(rng, 8.0, 30.0)
+    drawn.think = log_uniform(rng, 0.1, 1.0)
+    drawn.fault_pause, drawn.fault_length = log_uniform(rng, 0.1, 0.5), log_uniform(rng, 0.1, 1.5)
 
 
 def _focus_on_snapshots(drawn: Settings, rng: Random) -> None:
