@@ -55,6 +55,7 @@ def test_every_setting_has_a_flag_that_reaches_the_node(started: list[Config], t
         "request_timeout_ms": "5",
         "request_timeout_ms_max": "6",
         "body_bytes_max": "7",
+        "items_max": "15",
         "cache_bytes_max": "8",
         "connections_max": "9",
         "sockets_max": "8",
