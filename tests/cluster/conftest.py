@@ -9,6 +9,7 @@ import pytest
 
 from jepsen_lite.cluster import Cluster
 from tests.cluster.calls import Calls, calls_on
+from tests.support.java_sdk import Unavailable, build
 
 _numbers = itertools.count(1)
 
@@ -39,6 +40,15 @@ def cluster(shared_cluster: Cluster) -> Cluster:
 async def calls(cluster: Cluster) -> AsyncIterator[Calls]:
     async with calls_on(cluster) as calls:
         yield calls
+
+
+@pytest.fixture(scope="session")
+def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of the program that calls the Java SDK. Skips where it cannot be built."""
+    try:
+        return build(tmp_path_factory.mktemp("java-sdk-build"))
+    except Unavailable as exc:
+        pytest.skip(str(exc))
 
 
 @pytest.fixture

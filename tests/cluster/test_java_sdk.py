@@ -16,7 +16,7 @@ from jepsen_lite.http1 import Lost, NotSent
 from jepsen_lite.registry import REGION, ZONE, instances_in
 from jepsen_lite.registry import instance as wire_instance
 from tests.cluster.calls import SETTLE_S, Calls, eventually, everybody_lists_everybody, succeeded
-from tests.support.java_sdk import Sdk, Unavailable, build, until
+from tests.support.java_sdk import Sdk, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.anyio]
 
@@ -34,14 +34,6 @@ EXPECTED_ALARMS = (
     # Its watchdog begins as if it had never beaten.
     "org.mydotey.artemis.client.registry.InstanceRegistry - heartbeat interval time is more than",
 )
-
-
-@pytest.fixture(scope="module")
-def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    try:
-        return build(tmp_path_factory.mktemp("build"))
-    except Unavailable as exc:
-        pytest.skip(str(exc))
 
 
 @pytest.fixture(scope="module")

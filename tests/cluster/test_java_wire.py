@@ -17,7 +17,7 @@ from jepsen_lite.registry import REGION, ZONE
 from jepsen_lite.registry import instance as wire_instance
 from tests.cluster.calls import SETTLE_S
 from tests.support.java_client import DiscoveryClient, Observed, RegistryClient, java2
-from tests.support.java_sdk import Sdk, Unavailable, build, until
+from tests.support.java_sdk import Sdk, until
 from tests.support.recorder import Recorder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.anyio]
@@ -98,14 +98,6 @@ class Sent:
         self.parts.setdefault(path, set()).update(parts)
         said = body.get("instances", [body])
         self.said.setdefault(path, set()).update(orjson.dumps(one, option=orjson.OPT_SORT_KEYS) for one in said)
-
-
-@pytest.fixture(scope="module")
-def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    try:
-        return build(tmp_path_factory.mktemp("build"))
-    except Unavailable as exc:
-        pytest.skip(str(exc))
 
 
 @pytest.fixture

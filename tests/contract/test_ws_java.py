@@ -397,6 +397,35 @@ def test_a_session_that_cannot_be_told_every_change_is_told_to_look_up_again() -
     play(story)
 
 
+def test_the_parts_of_a_large_answer_come_as_the_client_is_done_with_them() -> None:
+    """It registers what is answered in its receiving thread, and sees no pong before that is done."""
+
+    async def story() -> None:
+        told: list[str] = []
+        may_go_on = asyncio.Event()
+
+        async def register_again(text: str) -> None:
+            told.append(text)
+            await may_go_on.wait()
+
+        async with serving(LoopbackCluster("n1")["n1"]) as site, site.open(HEARTBEAT) as other:
+            url = f"ws://127.0.0.1:{site.port}{HEARTBEAT}"
+            busy = await WebSocket.connect(
+                url, register_again, lambda: None, lambda: None, timeout_s=5, message_chars_max=JAVA_BUFFER_BYTES
+            )
+            busy.send_text(orjson.dumps(beat(*(f"i{number}" for number in range(100)))))
+            await until(lambda: bool(told))
+            for _ in range(20):
+                await other.ask(beat("i1"))
+            assert site.metric("artemis_push_messages_total", kind="registry") == 20 + 1
+            may_go_on.set()
+            await until(lambda: sum(len(orjson.loads(text)["failedInstances"]) for text in told) == 100)
+            assert len(told) > 3
+            busy.close()
+
+    play(story)
+
+
 def test_a_client_is_told_no_more_reloads_than_it_has_done() -> None:
     """It looks up at once in its receiving thread, and sees no pong until all that came before it are done."""
 

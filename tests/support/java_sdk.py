@@ -113,7 +113,8 @@ class Sdk:
         return answer
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
-        while line := await stream.readline():
+        # A JVM that is killed may leave half a line.
+        while (line := await stream.readline()).endswith(b"\n"):
             told = orjson.loads(line)
             if told["event"] == "done":
                 self._answers.put_nowait(told)
