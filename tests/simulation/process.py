@@ -33,7 +33,7 @@ class NodeClock:
         self._base = offset
         self._since = world.now
         self.reads = UNCOUNTED
-        """In this turn: whoever begins one sets it to 0. Who looks at a node from outside of its turns costs it no time."""
+        """In this turn: whoever begins one sets it to 0. Who looks at a node from outside costs it no time."""
         self._last = float("-inf")
         self._read_at = -1.0
         self.rate = rate
