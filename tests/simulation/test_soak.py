@@ -71,7 +71,8 @@ def test_looking_on_changes_nothing() -> None:
 
     for seed in (3, 6):
         outcome = soak.one_seed(seed, 5.0)
-        assert outcome.summary == str(drawn(seed).run(5.0))
+        run_ = drawn(seed)
+        assert outcome.summary == str(run_.run(run_.settings.span(5.0)))
 
 
 def test_a_situation_that_is_not_listed_is_an_error() -> None:
