@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket
 from artemis.api.feed import Behind, Subscription
 from artemis.api.push.java_messages import change_message, read_subscription, reload_message
 from artemis.api.push.reloads import Cause, Reloads
-from artemis.api.push.sessions import BEHIND, BINARY, LONG_ID, SUBSCRIPTIONS, Session, SessionEnd
+from artemis.api.push.sessions import BEHIND, BINARY, SUBSCRIPTIONS, Session, SessionEnd
 from artemis.api.push.settings import SERVICE_ID_CHARACTERS_MAX
 from artemis.api.serving import Serving
 from artemis.model import Change, canonical
@@ -67,12 +67,10 @@ class ServiceChanges:
             if text is None:
                 raise SessionEnd(BINARY)
             service_id = read_subscription(text)
-            if service_id is None:
-                continue
+            if service_id is None or len(service_id) > SERVICE_ID_CHARACTERS_MAX:
+                continue  # as for any message that is not understood; to remember the id could fill the memory
             known = subscription.services or frozenset()
             if service_id not in known:
-                if len(service_id) > SERVICE_ID_CHARACTERS_MAX:
-                    raise SessionEnd(LONG_ID)
                 if len(known) >= self._settings.subscriptions_max:
                     raise SessionEnd(SUBSCRIPTIONS)
                 subscription.add((service_id,))

@@ -64,7 +64,6 @@ NOT_CURRENT = End("not-current", 1013, "this node may have old data: try another
 BEHIND = End("behind", 1013, "changes were missed: connect and read again")
 BINARY = End("binary", 1003, "only text is allowed")
 SUBSCRIPTIONS = End("subscriptions", 1008, "more services than one session may subscribe to")
-LONG_ID = End("subscriptions", 1008, "a service id longer than a session may subscribe to")
 FAULT = End("fault", 1011, "a fault of this node; its log says more")
 
 

@@ -50,7 +50,8 @@ class SecretCluster(ProxiedCluster):
         path = directory / "secret"
         path.touch(mode=0o600)
         path.write_text(secrets.token_hex(32))
-        super().__init__(directory, arguments=["--secret-file", str(path)])
+        # A machine that stands still for half a second must not be taken for the strangers' work.
+        super().__init__(directory, arguments=["--secret-file", str(path), "--election-timeout-ms", "2000"])
 
 
 @dataclass(slots=True)

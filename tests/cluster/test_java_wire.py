@@ -31,6 +31,19 @@ FINAL = 0x80
 CLOSE, PING, PONG = 0x8, 0x9, 0xA
 
 
+def frames(sent: bytes) -> Iterator[tuple[int, bytes]]:
+    """First byte and payload of each WebSocket frame that is there whole."""
+    at = 0
+    while at + 6 <= len(sent):
+        first, size, start = sent[at], sent[at + 1] & 0x7F, at + 2
+        if size == 126:
+            size, start = int.from_bytes(sent[start : start + 2], "big"), start + 2
+        mask, at = sent[start : start + 4], start + 4 + size
+        if at > len(sent):
+            return
+        yield first, bytes(byte ^ mask[number % 4] for number, byte in enumerate(sent[start + 4 : at]))
+
+
 @dataclass(slots=True)
 class Sent:
     """What one client sent, as far as it is the same in each run; everything by path."""
@@ -76,13 +89,8 @@ class Sent:
         return at
 
     def _add_frames(self, path: str, sent: bytes) -> None:
-        at, text, sizes = 0, b"", list[int]()
-        while at + 6 <= len(sent):
-            first, size, start = sent[at], sent[at + 1] & 0x7F, at + 2
-            if size == 126:
-                size, start = int.from_bytes(sent[start : start + 2], "big"), start + 2
-            mask, at = sent[start : start + 4], start + 4 + size
-            payload = bytes(byte ^ mask[number % 4] for number, byte in enumerate(sent[start + 4 : at]))
+        text, sizes = b"", list[int]()
+        for first, payload in frames(sent):
             if first & 0x0F > CLOSE:
                 self.controls.add((first & 0x0F, payload))
             elif first & 0x0F < CLOSE:
@@ -91,7 +99,7 @@ class Sent:
                     self._say(path, text, sizes)
                     text, sizes = b"", []
                 else:
-                    sizes.append(size)
+                    sizes.append(len(payload))
 
     def _say(self, path: str, text: bytes, parts: list[int]) -> None:
         body = orjson.loads(text)
@@ -126,7 +134,12 @@ async def recorded(single: Cluster, port: int, play: Callable[[str, Recorder], A
 
 
 def has_pinged(recorder: Recorder) -> bool:
-    return any(bytes((FINAL | PING, 0x80)) in connection.sent for connection in recorder.connections)
+    return any(
+        first == FINAL | PING
+        for connection in recorder.connections
+        if connection.sent.startswith(b"GET ")
+        for first, _ in frames(bytes(connection.sent.partition(b"\r\n\r\n")[2]))
+    )
 
 
 async def test_the_imitation_sends_what_the_sdk_sends(
