@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from artemis.api.answers import CORS
 from artemis.api.ports import ReplicatedRegistry
-from artemis.consensus.freshness import UNKNOWN_US
+from artemis.consensus.freshness import UNKNOWN_MS
 from artemis.consensus.status import NodeStatus
 
 _CORS = {name.decode(): value.decode() for name, value in CORS}
@@ -70,6 +70,6 @@ def _compared(status: NodeStatus) -> str:
 
 
 def _age(status: NodeStatus) -> str:
-    if status.apply_lag_ms >= UNKNOWN_US // 1000:
+    if status.apply_lag_ms >= UNKNOWN_MS:
         return "of unknown age: no round trip with the leader yet"
     return f"at most {status.apply_lag_ms} ms old"

@@ -201,6 +201,12 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         """What a leader says of itself."""
         return self._freshness.leader_age_us(now) if self.leader_ready else UNKNOWN_US
 
+    def _keep_proof(self) -> None:
+        """A leader that is deposed or cut off knows how old its state is; without this its age would be unknown until
+        the next leader's first round trip, and for as long as it stays alone."""
+        if self.leader_ready and not self.behind:
+            self._freshness.keep_proof()
+
     def last_entry(self) -> tuple[int, int]:
         return self._journal.last_index, self._journal.last_term
 
@@ -549,6 +555,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
 
     def _SyncObj__setCurrentTerm(self, term: int, voted_for: str | None) -> None:
         if term != self.term:
+            self._keep_proof()
             self._freshness.forget_leadership()
         super()._SyncObj__setCurrentTerm(term, voted_for)
 
@@ -557,6 +564,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]  # PySyncObj is untyped
         super()._SyncObj__setState(state)
         if before == state:
             return
+        self._keep_proof()
         self.role = _ROLES[state]
         self._majority_until = float("-inf")
         self._transfer = self._transfer and state == 1

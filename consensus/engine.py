@@ -23,7 +23,7 @@ from artemis.consensus.alarm import Alarm
 from artemis.consensus.core import RaftCore
 from artemis.consensus.digests import StateDigests
 from artemis.consensus.diskwatch import DiskWatch
-from artemis.consensus.freshness import UNKNOWN_US, Freshness
+from artemis.consensus.freshness import UNKNOWN_MS, UNKNOWN_US, Freshness
 from artemis.consensus.health import ApplyWatch
 from artemis.consensus.journal import Journal
 from artemis.consensus.leadership import Leadership
@@ -211,7 +211,7 @@ class Engine:
             last_log_index=self.journal.last_index,
             first_log_index=self.journal.first_index,
             snapshot_index=self.snapshots.index,
-            apply_lag_ms=-(-core.age_us() // 1000),  # rounded up: it is a bound
+            apply_lag_ms=min(UNKNOWN_MS, -(-core.age_us() // 1000)),  # rounded up: it is a bound
             ready=self._caught_up
             and self.failed is None
             and not self._closed

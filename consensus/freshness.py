@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 UNKNOWN_US = 2**53
 """An age nobody vouches for. Exact as a JSON number."""
+UNKNOWN_MS = UNKNOWN_US // 1000
+"""The same where milliseconds are told: a number that no bound allows, for readers that compare without looking."""
 
 
 class TimeProof(NamedTuple):
@@ -80,6 +82,13 @@ class Freshness:
 
     def follower_age_us(self, now: float) -> int:
         return UNKNOWN_US if self._current is None else min(UNKNOWN_US, self._stamp(now) - self._current)
+
+    def keep_proof(self) -> None:
+        """This node stops leading, and has applied all that it knows to be committed: what a majority confirmed while
+        it led stays true of its state."""
+        confirmed = sorted(self._confirmed.values(), reverse=True)
+        if 0 < self._needed <= len(confirmed):
+            self._current = max(self._current or 0, confirmed[self._needed - 1])
 
     def forget_leadership(self) -> None:
         """Another term: what was proven about the applied state stays true, the rest has to be proven anew."""

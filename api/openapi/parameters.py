@@ -5,7 +5,7 @@ from __future__ import annotations
 from artemis.api.openapi.schemas import Json
 from artemis.api.options import INT64_MAX, REQUEST_ID_CHARACTERS_MAX
 from artemis.api.settings import CONSISTENCIES, HttpSettings
-from artemis.consensus.freshness import UNKNOWN_US
+from artemis.consensus.freshness import UNKNOWN_MS
 
 
 def request_headers(settings: HttpSettings) -> dict[str, Json]:
@@ -63,7 +63,7 @@ def response_headers() -> dict[str, Json]:
         "x-artemis-leader": _said(text, "The leader it knows, or nothing."),
         "x-artemis-known-leader": _said({"type": "string", "enum": ["true", "false"]}, "Whether it knows one now."),
         "x-artemis-apply-lag-ms": _said(
-            number, f"How old the node's state may be at most; {UNKNOWN_US // 1000} while nobody can tell."
+            number, f"How old the node's state may be at most; {UNKNOWN_MS} while nobody can tell."
         ),
         "x-artemis-consistency": _said(
             {"type": "string", "enum": [*CONSISTENCIES, "none"]}, "The consistency that was given."

@@ -31,6 +31,33 @@ def test_a_node_that_is_cut_off_says_so_within_an_election_timeout_and_later_how
     assert cluster.world.run_until_true(lambda: not engine.status().reasons, within=2)
 
 
+def test_a_leader_that_is_cut_off_says_how_old_it_is_also_when_it_leads_no_more() -> None:
+    cluster = settled_cluster("cut off leader")
+    leader = leader_of(cluster)
+    engine = engine_of(cluster, leader)
+    assert cluster.world.run_until_true(lambda: not engine.status().reasons, within=2)
+    for name in cluster.members:
+        if name != leader:
+            cluster.network.cut(leader, name)
+            cluster.network.cut(name, leader)
+    cluster.world.run_for(3.0)
+    assert engine.status().role != "leader"
+    assert 2_800 <= engine.status().apply_lag_ms <= 3_300
+
+
+def test_a_leader_that_was_paused_knows_its_age_before_it_hears_of_the_next_one() -> None:
+    cluster = settled_cluster("paused leader")
+    leader = leader_of(cluster)
+    engine = engine_of(cluster, leader)
+    assert cluster.world.run_until_true(lambda: not engine.status().reasons, within=2)
+    cluster.pause(leader)
+    cluster.world.run_for(3.0)
+    assert leader_of(cluster) != leader
+    cluster.resume(leader)
+    assert cluster.world.run_until_true(lambda: engine.status().role != "leader", within=1)
+    assert engine.status().apply_lag_ms < 4_000
+
+
 def test_a_node_that_hears_its_leader_and_lags_in_the_log_is_not_ready() -> None:
     """Contact alone proves nothing: heartbeats arrive, but what is committed cannot be applied."""
     cluster = settled_cluster("lag")

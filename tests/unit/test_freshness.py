@@ -67,5 +67,24 @@ def test_a_leader_needs_a_majority_of_five() -> None:
     assert leader.leader_age_us(0.6) == 400_000
 
 
+def test_what_a_majority_confirmed_of_a_leader_stays_true_when_it_leads_no_more() -> None:
+    """A leader is cut off: its state was current when a majority last answered, and it goes on serving stale reads."""
+    leader = Freshness(1, base=0, now=0.0)
+    leader.on_reply("a", TimeProof(1, leader.proof("a", 0.5).stamp, 0), now=0.6)
+    leader.keep_proof()
+    assert leader.follower_age_us(2.0) == 1_500_000
+    leader.forget_leadership()
+    assert leader.follower_age_us(3.0) == 2_500_000
+    leader.keep_proof()
+    assert leader.follower_age_us(3.0) == 2_500_000, "nothing was confirmed in the new term"
+
+
+def test_a_leader_that_no_majority_confirmed_has_nothing_to_keep() -> None:
+    leader = Freshness(2, base=0, now=0.0)
+    leader.on_reply("a", TimeProof(1, leader.proof("a", 0.5).stamp, 0), now=0.6)
+    leader.keep_proof()
+    assert leader.follower_age_us(2.0) == UNKNOWN_US
+
+
 def test_a_lone_member_is_its_own_majority() -> None:
     assert Freshness(0, base=0, now=0.0).leader_age_us(5.0) == 0
