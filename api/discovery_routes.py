@@ -148,7 +148,7 @@ class DiscoveryRoutes:
 
     async def delta(self, request: Request) -> Answer:
         """What changed after ``version``, in order; ``version`` of the answer is where to go on."""
-        options = self._serving.options.read(request)
+        options = self._serving.options.read(request, names_revision=True)
         body = read_place(await request.body(self._bytes_max))
         dialect = self._serving.dialect(body.naming, request)
         if options.consistency == "session" and body.version > options.min_revision:
@@ -177,13 +177,13 @@ class DiscoveryRoutes:
         return Answer(answer, "success", status, revision, level)
 
     def _beyond(self, dialect: Dialect, status: NodeStatus, level: Consistency, version: int, revision: int) -> Answer:
+        """A version of nobody here: the earlier servers' were times, so a client that comes from one must hear what it
+        heard there of a version it cannot go on from. Nothing was compacted, and no header says so."""
         if level == "stale":
             reason = Unavailable(f"this node has applied revision {revision}, not yet {version}", definite=True)
             return self._unavailable("delta", dialect, reason)
-        spelled = "version: " if dialect.strict else "request.version: "
-        message = f"{spelled}at most the cluster's revision {revision} is allowed, not {version}"
-        body = dialect.failed("delta", "bad-request", message)
-        return Answer(body, "bad-request", status, revision, level)
+        body = dialect.failed("delta", "data-not-found", NO_DELTA)
+        return Answer(body, "data-not-found", status, revision, level)
 
     def _unavailable(self, kind: Kind, dialect: Dialect, exc: Unavailable) -> Answer:
         return self._failed(kind, dialect, "service-unavailable", self._serving.unavailable("discovery", exc))

@@ -124,7 +124,7 @@ TEXTS: dict[str, Text] = {
         "List what changed",
         "Every change after `version`, each once, in order of revision, from any node. The version of the answer is "
         "where to go on. A version that is not kept any more is `data-not-found`, and `x-artemis-compacted` names the "
-        "oldest that still is.",
+        "oldest that still is; one that the cluster has not reached is `data-not-found` without that header.",
         ("Version",),
         "Delta",
         "read",
