@@ -69,6 +69,7 @@ class Admission:
         self._rejoin = rejoin
         self._fresh: dict[str, bytes] = {}
         self._founders: dict[str, bytes] = {}
+        """What an admitted member told a member that rejoins."""
         self._asked_at = float("-inf")
         self.rejoin_from: int | None = None
         """A rejoining member needs a snapshot that ends here or later."""
@@ -114,15 +115,17 @@ class Admission:
             self._host.journal.admit(reply.founders)
         elif not self._rejoin:
             self._host.fail(
-                f"{peer} knows this member with other data, so this member's data is gone. Restore its data directory,"
-                " or start it once with --rejoin to take the state from the others"
+                f"{peer} knows this member with other data, so this member's data is gone. If data_dir is wrong or its"
+                " disk is not mounted, mend that. Else start it once with --rejoin to take the state from the others"
             )
         else:
             self._founders = reply.founders
 
     def on_rejoin_index(self, message: RejoinIndex) -> None:
+        """Ignored until an introduction was answered: a slow disk can hold back the answers, and the state would then
+        be installed by a member that does not know who the founders are. It is asked for again anyway."""
         mine = message.journal_id == self._host.journal.journal_id
-        if mine and not self.done and self._rejoin and self.rejoin_from is None:
+        if mine and not self.done and self._founders and self.rejoin_from is None:
             log.info("rejoins: needs the state up to entry %d", message.index)
             self.rejoin_from = message.index
 

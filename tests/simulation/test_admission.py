@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from artemis.consensus.admission import Admission
+from artemis.consensus.wire import IntroductionReply
 from tests.simulation.directed import engine_of, names_on, new_cluster, settle, settled_cluster, write
 from tests.simulation.world import Violation
 
@@ -80,6 +82,31 @@ def test_a_rejoining_member_takes_the_state_and_then_takes_part(members: int) ->
     assert cluster.world.run_until_true(lambda: write(cluster, "n1", "late"), within=20)
     cluster.start_all()
     settle(cluster)
+
+
+def test_the_state_may_come_before_the_names_of_the_founders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer to an introduction waits for its sender's disk, the state from a leader does not. A member admitted
+    with itself as the only founder ran on, and refused its next start: its members were others."""
+    cluster = settled_cluster("state before names")
+    assert write(cluster, "n1", "a")
+    held: list[tuple[Admission, str, IntroductionReply]] = []
+    heard = Admission.on_reply
+    with monkeypatch.context() as patch:
+        patch.setattr(Admission, "on_reply", lambda *reply: held.append(reply))
+        cluster.kill("n2")
+        cluster.replace_disk("n2")
+        cluster.machines["n2"].rejoin = True
+        cluster.start("n2")
+        cluster.world.run_for(3)
+        assert held
+        assert not engine_of(cluster, "n2").admission.done
+    for reply in held:
+        heard(*reply)
+    settle(cluster)
+    cluster.kill("n2")
+    cluster.start("n2")
+    settle(cluster)
+    assert set(engine_of(cluster, "n2").journal.founders) == set(cluster.members)
 
 
 def test_a_rejoining_member_helps_nobody_who_lacks_what_it_acknowledged() -> None:
