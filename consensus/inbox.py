@@ -12,7 +12,7 @@ from artemis.consensus.admission import Admission
 from artemis.consensus.core import RaftCore
 from artemis.consensus.digests import StateDigests
 from artemis.consensus.leadership import Leadership
-from artemis.consensus.reads import ReadBarriers
+from artemis.consensus.reading import Reading
 from artemis.consensus.snapshotting import Snapshotting
 from artemis.consensus.wire import (
     AppendEntries,
@@ -47,7 +47,7 @@ class Recipient(Protocol):
 
     core: RaftCore
     leadership: Leadership
-    reads: ReadBarriers
+    reading: Reading
     snapshots: Snapshotting
     admission: Admission
     digests: StateDigests
@@ -102,7 +102,7 @@ def _from_the_leader(to: Recipient, peer: str, message: ReadProbe | ReadIndexRep
         case ReadProbe():
             to.send(peer, ReadProbeReply(message.term, message.round))
         case ReadIndexReply():
-            to.reads.on_index(message.round, message.index)
+            to.reading.barriers.on_index(message.round, message.index)
 
 
 def _to_the_leader(

@@ -31,7 +31,8 @@ class NodeStatus:
     first_log_index: int
     snapshot_index: int
     apply_lag_ms: int
-    """How old the applied state may be: a bound proven by round trips. ``freshness.UNKNOWN_MS`` while nobody vouches for any."""
+    """How old the applied state may be: a bound proven by round trips. ``freshness.UNKNOWN_MS`` while nobody vouches
+    for any."""
     ready: bool
     """It has, since it started, applied what a current leader said is committed, and nothing has failed since."""
     reasons: tuple[str, ...]

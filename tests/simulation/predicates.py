@@ -56,7 +56,7 @@ FIELDS: Mapping[str, Callable[[ObservedEngine], Scalar]] = {
     "receiving": _receiving,
     "installing": lambda engine: engine.snapshots._installing is not None,
     "feeding": lambda engine: bool(engine.snapshots._feeds),
-    "waiting": lambda engine: len(engine.session),
+    "waiting": lambda engine: len(engine.proposing.session),
     "admitted": lambda engine: engine.admission.done,
 }
 MACHINE_FIELDS: Mapping[str, Callable[[Machine], Scalar]] = {

@@ -97,6 +97,7 @@ class WatchfulEngine(ObservedEngine):
         if journal.recovery.cut_bytes:
             self._meet("torn end cut at start")
         admit, drop, reopen = windows.admit, journal.deleteEntriesTo, self.core.on_synced
+        hand_over = self.proposing.hand_over
 
         def watched_admit(peer: str, first_index: int, last_index: int, size: int) -> bool:
             admitted = admit(peer, first_index, last_index, size)
@@ -113,9 +114,18 @@ class WatchfulEngine(ObservedEngine):
                 self._meet("acknowledgement held for the leader's own disk")
             reopen()
 
+        def watched_hand_over() -> None:
+            before = self.proposing.session._handed_to
+            left = before is not None and self.links_up.get(before[1]) != before[2] and self._proposals_left()
+            hand_over()
+            after = self.proposing.session._handed_to
+            if left and before is not None and after is not None and before[:2] == after[:2] and before != after:
+                self._meet("proposal re-sent after a link reset")
+
         windows.admit = watched_admit  # type: ignore[method-assign]
         journal.deleteEntriesTo = watched_drop  # type: ignore[method-assign]
         self.core.on_synced = watched_synced  # type: ignore[method-assign]
+        self.proposing.hand_over = watched_hand_over  # type: ignore[method-assign]
 
     def _meet(self, situation: str) -> None:
         self.watch.situations[situation] += 1
@@ -181,24 +191,16 @@ class WatchfulEngine(ObservedEngine):
     def _notice_leadership(self) -> None:
         if self._reads_unanswered():
             self._meet("read barrier restarted by a leader change")
-        handed = self.session._handed_to
+        handed = self.proposing.session._handed_to
         if handed is not None and handed[1] != self.node_id and self._proposals_left():
             self._meet("leader change with forwarded proposals in flight")
         super()._notice_leadership()
 
-    def _hand_over(self) -> None:
-        before = self.session._handed_to
-        left = before is not None and self._links_up.get(before[1]) != before[2] and self._proposals_left()
-        super()._hand_over()
-        after = self.session._handed_to
-        if left and before is not None and after is not None and before[:2] == after[:2] and before != after:
-            self._meet("proposal re-sent after a link reset")
-
     def _reads_unanswered(self) -> bool:
-        return any(round_.index is None for round_ in self.reads._rounds.values())
+        return any(round_.index is None for round_ in self.reading.barriers._rounds.values())
 
     def _proposals_left(self) -> bool:
-        return any(pending.left for pending in self.session._pending.values())
+        return any(pending.left for pending in self.proposing.session._pending.values())
 
     # links, time, disks
 
@@ -214,9 +216,9 @@ class WatchfulEngine(ObservedEngine):
         super().on_disconnected(peer)
 
     def _drains(self, now: float) -> bool:
-        before = self._alarm.drain_until
+        before = self.alarm.drain_until
         drains = super()._drains(now)
-        if self._alarm.drain_until != before:
+        if self.alarm.drain_until != before:
             self._meet("stall noticed, sockets read first")
         return drains
 
@@ -227,7 +229,7 @@ class WatchfulEngine(ObservedEngine):
 
     def _advance(self) -> None:
         super()._advance()
-        if self._disk_failed and self._disk.well:
+        if self._disk_failed and self.disk.well:
             self._disk_failed = False
             self._meet("disk works again and the node comes back")
         if self.admission.rejoin_from is not None and not self._rejoined and self.admission.done:
@@ -273,7 +275,7 @@ def _ending(cluster: Cluster, machine: Machine, power: bool) -> None:
         met["power cut while a snapshot is written" if power else "kill while a snapshot is written"] += 1
     if power and engine._dropped_at_lsn > engine.journal.synced_lsn:
         met["power cut while the log is compacted"] += 1
-    if power and engine._gated:
+    if power and len(engine.gate):
         met["promise lost with the power before it left"] += 1
     if len(engine.leadership.orderer) and engine.core.role == "leader":
         met["leader ends with proposals in its queue"] += 1

@@ -97,7 +97,7 @@ def test_open_writes_and_reads_of_a_node_are_ended_when_its_state_is_found_wrong
     # What had left the node may have happened.
     assert isinstance(answers[-1], Unavailable)
     assert not answers[-1].definite
-    assert not len(engine.session)
+    assert not len(engine.proposing.session)
 
 
 def test_while_nobody_can_tell_who_is_wrong_nobody_who_differs_serves_until_the_third_is_back() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from artemis.consensus.engine import BEHIND_SECONDS
 from artemis.consensus.health import STALL_SHOWN_SECONDS, STUCK_SECONDS
+from artemis.consensus.standing import BEHIND_SECONDS
 from tests.simulation.directed import converge, engine_of, followers_of, leader_of, settled_cluster, write
 
 

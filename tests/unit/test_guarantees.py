@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from artemis.api.settings import HttpSettings
-from artemis.consensus.engine import BEHIND_SECONDS
 from artemis.consensus.leaseclock import STEP_MAX_MS
+from artemis.consensus.standing import BEHIND_SECONDS
 from artemis.consensus.timing import Timing
 from artemis.leases import LEASE_STAMP_ERROR_MS
 from artemis.protection import ProtectionSettings
