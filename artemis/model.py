@@ -17,9 +17,10 @@ _encoder = msgspec.msgpack.Encoder()
 ChangeType = Literal["new", "change", "delete"]
 
 
-class InstanceKey(NamedTuple):
-    """Identity of an instance: each part lower-cased (contract section 3.3). A tuple, never a joined string:
-    ``("a.b", "c")`` and ``("a", "b.c")`` are different keys."""
+class InstanceKey(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
+    """Identity of an instance: each part lower-cased (contract section 3.3). Never a joined string: ``("a.b", "c")``
+    and ``("a", "b.c")`` are different keys. No tuple either: each registration makes a key that stays, and the garbage
+    collector looks at every new tuple of strings (50,000 are a pause of 50 ms where they are not in the cache)."""
 
     region_id: str
     service_id: str

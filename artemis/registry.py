@@ -315,7 +315,7 @@ class Registry:
                 created.append(False)
                 continue
             if replaced is not None:
-                self._leases.drop(replaced.lease_id)
+                key = self._leases.drop(replaced.lease_id)  # equal, and one object instead of two to keep
             lease_id = self._next_lease_id
             self._next_lease_id = lease_id + 1
             self._leases.grant(lease_id, key, item.ttl_ms, self.clock_ms)

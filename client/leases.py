@@ -269,19 +269,20 @@ def _matched(failed: Sequence[FailedInstance], leases: Sequence[Lease]) -> dict[
     own. A failure that fits no lease is taken to be about all that have none: it must not pass for success."""
     by_ids: dict[tuple[str, str], list[Lease]] = {}
     for lease in leases:
-        by_ids.setdefault(lease.key[1:], []).append(lease)
+        by_ids.setdefault(_ids(lease.key), []).append(lease)
     matched: dict[Lease, FailedInstance] = {}
     stray: FailedInstance | None = None
     for failure in failed:
-        fitting = (
-            [lease for lease in by_ids.get(failure.key[1:], ()) if _same_region(lease.key, failure.key)]
-            if (failure.key)
-            else []
-        )
+        key = failure.key
+        fitting = [] if key is None else [lease for lease in by_ids.get(_ids(key), ()) if _same_region(lease.key, key)]
         matched.update((lease, failure) for lease in fitting)
         if not fitting:
             stray = failure
     return matched if stray is None else {lease: matched.get(lease, stray) for lease in leases}
+
+
+def _ids(key: InstanceKey) -> tuple[str, str]:
+    return key.service_id, key.instance_id
 
 
 def _same_region(ours: InstanceKey, theirs: InstanceKey) -> bool:

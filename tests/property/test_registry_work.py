@@ -5,6 +5,7 @@ Bytecodes show loops in Python; memory shows copies and sorts that run in C, whe
 
 from __future__ import annotations
 
+import gc
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -71,11 +72,13 @@ def bytecodes(action: Callable[[], object]) -> int:
         return trace
 
     before = sys.gettrace()
+    gc.disable()  # a collection runs the callbacks that others have set, hypothesis among them
     sys.settrace(trace)  # type: ignore[arg-type]
     try:
         action()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 
