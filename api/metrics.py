@@ -6,6 +6,7 @@ Everything is counted on the event loop's thread, and turned into families only 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,8 @@ from prometheus_client.registry import Collector
 
 from artemis.api.lease_metrics import lease_metrics
 from artemis.api.ports import ReplicatedRegistry
+from artemis.consensus.freshness import UNKNOWN_MS
+from artemis.consensus.status import NodeStatus
 
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BOUNDS = (*(str(bound) for bound in BUCKETS_S), "+Inf")
@@ -24,6 +27,10 @@ _RUST_COUNTERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("artemis_heartbeat_requests", "Heartbeat requests.", ("heartbeat",)),
     ("artemis_discovery_requests", "Discovery requests.", ("lookup", "service", "services", "delta")),
 )
+
+
+def _lag_s(status: NodeStatus) -> float:
+    return math.inf if status.apply_lag_ms >= UNKNOWN_MS else status.apply_lag_ms / 1000
 
 
 class _Series:
@@ -111,7 +118,7 @@ class NodeMetrics(Collector):
             ("artemis_raft_last_log_index", "Last index in the log.", status.last_log_index),
             ("artemis_raft_first_log_index", "First index in the log.", status.first_log_index),
             ("artemis_raft_snapshot_index", "Index of the latest snapshot.", status.snapshot_index),
-            ("artemis_raft_apply_lag_seconds", "How old the applied state may be.", status.apply_lag_ms / 1000),
+            ("artemis_raft_apply_lag_seconds", "How old the applied state may be.", _lag_s(status)),
             ("artemis_raft_known_leader", "1 if a leader was heard of recently.", int(status.known_leader)),
             ("artemis_raft_is_leader", "1 if this node is the leader.", int(status.role == "leader")),
             ("artemis_state_quarantined", "1 if this node's state differs from its peers'.", int(status.quarantined)),

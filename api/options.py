@@ -3,7 +3,8 @@
 Each is a header ``x-artemis-…``, or a query parameter of the same meaning (``consistency``, ``min-revision``,
 ``max-stale-ms``, ``timeout-ms``, ``request-id``, ``instance-revisions``; any case, with ``-``, ``_`` or nothing between
 the words). The header wins. ``If-Match`` and ``If-None-Match`` are headers only (``conditions``). A value outside
-what is allowed is HTTP 400 that names it: an option misread in silence is a broken promise.
+what is allowed, or a second one, is HTTP 400 that names it: an option misread in silence is a broken promise. (Two
+headers ``x-artemis-consistency`` without any other option are not looked for: most reads send one.)
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from artemis.api.requests import (
     INSTANCE_REVISIONS,
     MAX_STALE_MS,
     MIN_REVISION,
+    OPTION_HEADERS,
     REQUEST_ID,
     TIMEOUT_MS,
     Request,
@@ -42,9 +44,9 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 class ReadOptions(NamedTuple):
     consistency: Consistency
     min_revision: int
-    """For ``session``: the answer holds at least this revision."""
+    """The answer holds at least this revision, whatever its level."""
     max_stale_ms: int | None
-    """For ``stale``: refuse when the state may be older."""
+    """For ``stale`` and ``session``: refuse when the state may be older."""
     timeout_ms: int
     may_fall_back: bool = False
     """Linearizable because nothing else was asked, where the settings prefer a stale answer to none."""
@@ -72,7 +74,8 @@ class OptionReader:
         self._read_default = self._by_level[settings.reads_default.encode()]._replace(may_fall_back=falls_back)
         self._write_default = WriteOptions(None, settings.request_timeout_ms)
 
-    def read(self, request: Request) -> ReadOptions:
+    def read(self, request: Request, *, names_revision: bool = False) -> ReadOptions:
+        """``names_revision``: the request says otherwise which revision its sender has seen."""
         headers = request.headers
         if not request.scope["query_string"] and not (
             MIN_REVISION in headers or MAX_STALE_MS in headers or TIMEOUT_MS in headers or INSTANCE_REVISIONS in headers
@@ -81,14 +84,20 @@ class OptionReader:
             if level is None:
                 return self._read_default
             found = self._by_level.get(level)
-            if found is not None:
+            if found is not None and (names_revision or found.consistency != "session"):
                 return found
         given = _given(request)
-        max_stale_ms = _integer(given, MAX_STALE_MS, 0, INT64_MAX)
+        consistency = self._consistency(given)
+        min_revision = _integer(given, MIN_REVISION, 0, INT64_MAX)
+        if min_revision is None and consistency == "session" and CONSISTENCY in given and not names_revision:
+            # It would be an answer of any age under a better name. Only who asks for the level can know what to name.
+            raise bad_request(
+                f"{MIN_REVISION.decode()}: required with session; the last revision seen, 0 if there is none"
+            )
         return ReadOptions(
-            self._consistency(given),
-            _integer(given, MIN_REVISION, 0, INT64_MAX) or 0,
-            max_stale_ms,
+            consistency,
+            min_revision or 0,
+            _integer(given, MAX_STALE_MS, 0, INT64_MAX),
             self._timeout(given),
             self._read_default.may_fall_back and CONSISTENCY not in given,
             _boolean(given, INSTANCE_REVISIONS),
@@ -124,12 +133,25 @@ def _given(request: Request) -> dict[bytes, str]:
             folded = name.lower().replace("-", "").replace("_", "").removeprefix("xartemis")
             header = _QUERY_NAMES.get(folded)
             if header is not None:
+                if header in given:
+                    raise bad_request(f"{header.decode()}: given twice, once is allowed")
                 given[header] = value
+    _refuse_repeated(request)
     for header in _QUERY_NAMES.values():
         sent = request.headers.get(header)
         if sent is not None:
             given[header] = sent.decode("latin-1")
     return given
+
+
+def _refuse_repeated(request: Request) -> None:
+    """``request.headers`` has the last of each."""
+    seen: set[bytes] = set()
+    for name, _ in request.scope["headers"]:
+        if name in OPTION_HEADERS:
+            if name in seen:
+                raise bad_request(f"{name.decode()}: given twice, once is allowed")
+            seen.add(name)
 
 
 def _integer(given: dict[bytes, str], name: bytes, least: int, most: int) -> int | None:
@@ -163,7 +185,8 @@ def _expected_revision(headers: Mapping[bytes, bytes]) -> int | None:
         return 0
     if match is None:
         return None
-    digits = match.strip().strip(b'"')
+    tag = match.strip()
+    digits = tag[1:-1] if len(tag) > 2 and tag[:1] == tag[-1:] == b'"' else tag
     if digits.isdigit() and len(digits) <= 19 and 0 < (revision := int(digits)) <= INT64_MAX:
         return revision
     raise bad_request(f'If-Match: one revision above 0, as "17", is allowed, not {shown(match.decode("latin-1"))}')

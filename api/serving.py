@@ -21,6 +21,7 @@ from artemis.api.push.sessions import Sessions
 from artemis.api.rate_limits import RateLimits
 from artemis.api.requests import Request
 from artemis.api.settings import Consistency, HttpSettings
+from artemis.consensus.freshness import UNKNOWN_MS
 from artemis.consensus.status import NodeStatus
 from artemis.errors import Unavailable
 
@@ -83,17 +84,24 @@ class Serving:
         node = self.node
         if options.consistency == "linearizable":
             await node.barrier(timeout_ms=options.timeout_ms)
+            if options.min_revision:
+                self._require_revision(options.min_revision)
             return node.status()
         status = node.status()
         _require_ready(status)
-        if options.consistency == "session":
+        if options.min_revision or options.consistency == "session":
             await node.applied(options.min_revision, timeout_ms=options.timeout_ms)
             status = node.status()
             # It may have failed while the request waited.
             _require_ready(status)
-        else:
-            _require_fresh(status, options.max_stale_ms)
+        _require_fresh(status, options.max_stale_ms)
         return status
+
+    def _require_revision(self, min_revision: int) -> None:
+        """After a barrier: a revision that is not here was never acknowledged, at least not by this cluster."""
+        revision = self.node.registry.revision
+        if revision < min_revision:
+            raise Unavailable(f"this node has applied revision {revision}, not yet {min_revision}", definite=True)
 
     def misplaced_region(self, region_id: str | None) -> str | None:
         """Why something of this region is not for this node (``java-http.md`` 4.2, 6.1)."""
@@ -117,8 +125,7 @@ class Serving:
             except Unavailable as exc:
                 logger.debug("a read falls back to stale: %s", exc)
         status = self.node.status()
-        if self.node.registry.revision < options.min_revision:
-            raise Unavailable(f"this node has not applied revision {options.min_revision}", definite=True)
+        self._require_revision(options.min_revision)
         _require_ready(status)
         _require_fresh(status, options.max_stale_ms)
         return Given(status, "stale")
@@ -165,10 +172,9 @@ def _require_ready(status: NodeStatus) -> None:
 
 def _require_fresh(status: NodeStatus, max_stale_ms: int | None) -> None:
     if max_stale_ms is not None and status.apply_lag_ms > max_stale_ms:
-        raise Unavailable(
-            f"the state of this node may be {status.apply_lag_ms} ms old, x-artemis-max-stale-ms allows {max_stale_ms}",
-            definite=True,
-        )
+        lag_ms = status.apply_lag_ms
+        age = "is of unknown age" if lag_ms >= UNKNOWN_MS else f"may be {lag_ms} ms old"
+        raise Unavailable(f"the state of this node {age}, x-artemis-max-stale-ms allows {max_stale_ms}", definite=True)
 
 
 def _same(sent: str | None, own: str) -> bool:

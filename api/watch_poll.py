@@ -106,7 +106,8 @@ class WatchPoll:
             services = read_services(name for value in given["services"] for name in value.split(","))
         dialect = read_naming(given.get("naming", [None])[0], request.spoken)
         asked = Asked(read_since(given["since"][0]), services)
-        return Poll(asked, self._wait_ms(given.get("wait", [None])[0]), dialect, self._serving.options.read(request))
+        options = self._serving.options.read(request, names_revision=True)
+        return Poll(asked, self._wait_ms(given.get("wait", [None])[0]), dialect, options)
 
     def _wait_ms(self, text: str | None) -> int:
         most = self._serving.settings.watch_wait_ms_max

@@ -18,10 +18,12 @@ def request_headers(settings: HttpSettings) -> dict[str, Json]:
             "`session` holds at least `x-artemis-min-revision`; `stale` is any committed state, with its age.",
         ),
         "MinRevision": _header(
-            "x-artemis-min-revision", _integer(0, INT64_MAX), "For `session`: the revision to hold."
+            "x-artemis-min-revision", _integer(0, INT64_MAX), "The revision to hold; required with `session`."
         ),
         "MaxStaleMs": _header(
-            "x-artemis-max-stale-ms", _integer(0, INT64_MAX), "For `stale`: refuse when the state may be older."
+            "x-artemis-max-stale-ms",
+            _integer(0, INT64_MAX),
+            "For `stale` and `session`: refuse when the state may be older.",
         ),
         "TimeoutMs": _header(
             "x-artemis-timeout-ms",

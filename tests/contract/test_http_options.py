@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from artemis.api.settings import HttpSettings
+from artemis.consensus.freshness import UNKNOWN_MS
 from tests.support.http import Api, camel_instance, snake_instance
 from tests.support.loopback import LoopbackCluster
 
@@ -14,6 +15,7 @@ REGISTER = "/artemis/api/registry/register.json"
 HEARTBEAT = "/artemis/api/registry/heartbeat.json"
 UNREGISTER = "/artemis/api/registry/unregister.json"
 SERVICE = "/artemis/api/discovery/service.json"
+DELTA = "/artemis/api/discovery/services-delta.json"
 ASKED = {"discoveryConfig": {"serviceId": "svc1"}}
 
 
@@ -112,6 +114,69 @@ def test_a_session_read_is_not_older_than_the_revision_named() -> None:
     assert beyond.headers["x-artemis-consistency"] == "none"
 
 
+@pytest.mark.parametrize("level", ["linearizable", "session", "stale"])
+def test_a_revision_named_with_any_level_is_in_the_answer_or_it_is_refused(level: str) -> None:
+    cluster = LoopbackCluster("n1", "n2")
+    cluster["n2"].follows = False
+    Api(cluster["n1"]).post(REGISTER, {"instances": [camel_instance()]})
+    api = Api(cluster["n2"])
+    assert ids(api.post(SERVICE, ASKED, x_artemis_consistency=level, x_artemis_min_revision="1")) == ["i1"]
+    beyond = api.post(SERVICE, ASKED, x_artemis_consistency=level, x_artemis_min_revision="2")
+    assert code(beyond) == "service-unavailable"
+    assert beyond.headers["x-artemis-consistency"] == "none"
+
+
+def test_an_age_named_with_session_bounds_it_too() -> None:
+    cluster = LoopbackCluster()
+    cluster["n1"].apply_lag_ms = 900
+    for allowed, expected in (("900", "success"), ("899", "service-unavailable")):
+        asked = {"x_artemis_consistency": "session", "x_artemis_min_revision": "0", "x_artemis_max_stale_ms": allowed}
+        assert code(Api(cluster["n1"]).post(SERVICE, ASKED, **asked)) == expected
+
+
+def test_a_state_of_unknown_age_is_told_as_such() -> None:
+    cluster = LoopbackCluster()
+    cluster["n1"].apply_lag_ms = UNKNOWN_MS
+    api = Api(cluster["n1"])
+    answer = api.post(SERVICE, ASKED, x_artemis_consistency="stale", x_artemis_max_stale_ms="60000")
+    assert "is of unknown age, x-artemis-max-stale-ms allows 60000" in answer.json()["responseStatus"]["message"]
+    assert "artemis_raft_apply_lag_seconds +Inf" in api.get("/metrics").text
+
+
+def test_a_session_read_names_the_revision_it_means() -> None:
+    """Without one it would be an answer of any age that is called better than stale."""
+    api = Api(LoopbackCluster()["n1"])
+    for refused in (
+        api.post(SERVICE, ASKED, x_artemis_consistency="session"),
+        api.get("/artemis/api/discovery/services.json?consistency=session"),
+    ):
+        assert refused.status_code == 400
+        assert refused.json()["message"].startswith("x-artemis-min-revision: required with session")
+    # The version of a delta is one, and a default of the settings asks nothing of clients that know no levels.
+    assert api.post(DELTA, {"version": 0}, x_artemis_consistency="session").status_code == 200
+    default = Api(LoopbackCluster()["n1"], HttpSettings(reads_default="session"))
+    assert code(default.post(SERVICE, ASKED)) == "success"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "named"),
+    [
+        (f"{SERVICE}?consistency=stale&Consistency=linearizable", [], "x-artemis-consistency"),
+        (f"{SERVICE}?min_revision=1&min-revision=2", [], "x-artemis-min-revision"),
+        (SERVICE, [("x-artemis-min-revision", "1"), ("x-artemis-min-revision", "2")], "x-artemis-min-revision"),
+        (REGISTER, [("x-artemis-request-id", "a"), ("x-artemis-request-id", "b")], "x-artemis-request-id"),
+        (REGISTER, [("if-match", '"1"'), ("if-match", '"2"')], "if-match"),
+    ],
+)
+def test_an_option_that_is_given_twice_is_refused(path: str, headers: Any, named: str) -> None:
+    cluster = LoopbackCluster()
+    body = {**ASKED, "instances": [camel_instance()]}
+    answer = Api(cluster["n1"]).send("POST", path, body=body, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["message"] == f"{named}: given twice, once is allowed"
+    assert (cluster["n1"].proposed, cluster["n1"].barriers) == ([], 0)
+
+
 def test_a_cut_off_node_refuses_linearizable_reads_and_serves_stale_ones() -> None:
     cluster = LoopbackCluster("n1", "n2")
     Api(cluster["n1"]).post(REGISTER, {"instances": [camel_instance()]})
@@ -136,7 +201,7 @@ def test_a_node_that_is_not_ready_gives_no_old_data(level: str) -> None:
     cluster = LoopbackCluster()
     cluster["n1"].ready = False
     cluster["n1"].reasons = ("its state differs from its peers'",)
-    answer = Api(cluster["n1"]).post(SERVICE, ASKED, x_artemis_consistency=level)
+    answer = Api(cluster["n1"]).post(SERVICE, ASKED, x_artemis_consistency=level, x_artemis_min_revision="0")
     assert code(answer) == "service-unavailable"
     assert "its state differs from its peers'" in answer.json()["responseStatus"]["message"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -35,10 +35,10 @@ class Api:
         *,
         body: object = None,
         content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
     ) -> httpx.Response:
         """``body`` is sent as JSON, ``content`` as it is."""
-        sent = dict(headers or {})
+        sent = httpx.Headers(headers)
         if body is not None:
             content = orjson.dumps(body)
         if content is not None:
