@@ -22,9 +22,10 @@ ABOUT = """Run one node of an Artemis service registry.
 Without peers it is a cluster of one node. A flag beats its environment variable, which beats the TOML file, which
 beats the default. Relative paths are relative to the working directory."""
 
-EXIT_CODES = f"""Exit codes: 0 stopped by SIGTERM or SIGINT; {EXIT_START} could not start (address in use, data
-directory in use or damaged); {EXIT_USAGE} wrong flag or setting; {EXIT_FATAL} stopped itself, because its disk failed
-or its state can no longer be trusted. A second signal stops at once, with 128 + the number of the signal."""
+EXIT_CODES = f"""Exit codes: 0 stopped by a signal; {EXIT_START} could not start (address in use; data directory in
+use, damaged or not writable); {EXIT_USAGE} wrong flag or setting; {EXIT_FATAL} stopped itself, because its data is gone
+or damaged or its state can no longer be trusted. SIGTERM and SIGINT stop the node, a second one at once, with 128 + its
+number. SIGHUP is ignored, unless the log goes to a terminal."""
 
 
 def help_line(setting: Setting) -> str:
@@ -66,6 +67,8 @@ def _options() -> list[click.Parameter]:
 def _run(config_file: str | None, rejoin: bool, **flags: str | bool | None) -> int:
     given = {key: value for key, value in flags.items() if value is not None}
     config = load(given, os.environ, config_file)
+    if rejoin and len(config.peers) == 1:
+        raise ConfigError("--rejoin: a cluster of one has no other member to take the state from")
     return run_node(config, rejoin=rejoin)
 
 

@@ -114,7 +114,8 @@ class Config:
     secret_file: Path | None = _setting(
         OPTIONAL_PATH,
         CLUSTER,
-        "File with the secret the members share: at least 16 bytes, readable by its owner only (chmod 600).",
+        "File with the secret the members share: at least 16 bytes, of no use to others (chmod 600;"
+        " 640 if it is root's and the node runs as another user).",
         derived=NONE,
     )
     insecure: bool = _setting(BOOLEAN, CLUSTER, "Allow addresses beyond loopback without a secret.", default=False)
@@ -162,7 +163,7 @@ class Config:
     body_bytes_max: int = _setting(
         integer(1, 1 << 30),
         HTTP,
-        "Largest request body, as sent and after inflation.",
+        "Largest request body, as sent and after inflation. What a request writes may take 1 MiB in the log.",
         default=HTTP_DEFAULTS.body_bytes_max,
     )
     items_max: int = _setting(

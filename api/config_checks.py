@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,15 +132,18 @@ def read_secret(path: Path) -> bytes:
     """The secret without its line end. ``ConfigError`` if it is missing, short, or open to others."""
     key = f"secret_file = {quote(str(path))}"
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
+        mode, owner = found.st_mode, found.st_uid
         if not stat.S_ISREG(mode):
             raise ConfigError(f"{key}: must be a regular file")
         with path.open("rb") as file:
             secret = file.read(65_537).rstrip(b"\r\n")
     except OSError as exc:
         raise ConfigError(f"{key}: cannot be read: {exc.strerror}") from exc
-    if mode & 0o077:
-        raise ConfigError(f"{key}: others may read it (mode {mode & 0o777:o}); run chmod 600 {quote(str(path))}")
+    # A file of root's that its group may read is how Kubernetes gives secrets to those who are not root.
+    forbidden = 0o037 if owner == 0 != os.geteuid() else 0o077
+    if mode & forbidden:
+        raise ConfigError(f"{key}: others may use it (mode {mode & 0o777:o}); run chmod 600 {quote(str(path))}")
     if not SECRET_BYTES_MIN <= len(secret) <= 65_536:
         raise ConfigError(f"{key}: holds {len(secret)} bytes; must be {SECRET_BYTES_MIN} to 65536")
     return secret

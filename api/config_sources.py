@@ -121,5 +121,7 @@ def _flat(document: Mapping[str, Any], table: Mapping[str, Setting]) -> Iterator
 
 
 def _similar(name: str, known: list[str]) -> str:
+    if name.lower().removeprefix("artemis_") == "rejoin":
+        return "; --rejoin is a flag only, for one start"
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import errno
 import gc
 import logging
 import os
@@ -68,7 +70,7 @@ def run_node(config: Config, *, rejoin: bool = False) -> int:
     raft_socket = None if alone or config.raft_listen is None else bind(config.raft_listen, "raft_listen")
     _create_data_dir(config.data_dir)
     logs.configure(config.log_level, config.log_format)
-    _raise_file_limit(config.connections_max)
+    config = _within_file_limit(config)
     parts = _parts(config, http_socket, _node_config(config, secret, raft_socket, rejoin=rejoin))
     _tune_interpreter()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -117,7 +119,10 @@ def _parts(config: Config, http_socket: socket.socket, node_config: NodeConfig) 
     tasks: list[asyncio.Future[None]] = []
 
     async def start_node(on_fatal: Callable[[str], None]) -> Node:
-        return await Node.start(node_config, on_fatal=on_fatal)
+        try:
+            return await Node.start(node_config, on_fatal=on_fatal)
+        except OSError as exc:
+            raise _start_error(config, exc) from exc
 
     def make_app(node: Node) -> ASGIApp:
         logger.info("node %s has its data and serves %s", config.node_id, config.advertise)
@@ -140,6 +145,7 @@ def _parts(config: Config, http_socket: socket.socket, node_config: NodeConfig) 
         connections_max=config.connections_max,
         keep_alive_s=config.keep_alive_s,
         shutdown_timeout_s=config.shutdown_timeout_s,
+        in_terminal=sys.stderr.isatty(),
     )
 
 
@@ -157,19 +163,54 @@ def _tune_interpreter() -> None:
 def _create_data_dir(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as exc:
+        raise StartError(f"data_dir = {path}: is not a directory") from exc
     except OSError as exc:
         raise StartError(f"data_dir = {path}: cannot be created: {exc.strerror}") from exc
 
 
-def _raise_file_limit(connections_max: int) -> None:
-    """Every client connection is an open file, and the usual soft limit is 1,024."""
+def _start_error(config: Config, exc: OSError) -> StartError:
+    """What kept the node from starting is its data directory, or its port, taken since it was bound."""
+    reason = exc.strerror or str(exc)
+    if exc.errno == errno.EADDRINUSE:
+        return StartError(f"raft_listen = {config.raft_listen}: cannot listen there: {reason}")
+    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        reason += f"; uid {os.geteuid()} must be able to write there, and own the files of an earlier start"
+    elif exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason += "; make room there, nothing in it may be deleted"
+    file = Path(str(exc.filename)).name if exc.filename is not None else ""
+    named = "" if file in ("", config.data_dir.name) else f"{file}: "
+    return StartError(f"data_dir = {config.data_dir}: {named}{reason}")
+
+
+def _within_file_limit(config: Config) -> Config:
+    """Every client connection is an open file, and the usual soft limit is 1,024.
+
+    If the hard limit is too low, clients must leave enough for the journal and the links: fewer may connect.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections_max + FILES_BESIDE_CONNECTIONS
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-        if limit < wanted:
-            logger.warning("the limit of open files is %d: too low for connections_max = %d", limit, connections_max)
+    wanted = config.connections_max + FILES_BESIDE_CONNECTIONS
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return config
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if limit >= wanted:
+        return config
+    connections_max = limit - FILES_BESIDE_CONNECTIONS
+    if connections_max < 1:
+        raise StartError(
+            f"the limit of open files is {limit}; more than {FILES_BESIDE_CONNECTIONS} are needed, and one for each of"
+            f" connections_max = {config.connections_max}: raise it (ulimit -n, LimitNOFILE= of systemd)"
+        )
+    logger.warning(
+        "connections_max is %d and not %d, because the limit of open files is %d: raise that (ulimit -n, LimitNOFILE="
+        " of systemd)",
+        connections_max,
+        config.connections_max,
+        limit,
+    )
+    sockets_max = min(config.sockets_max, connections_max * 4 // 5)
+    return dataclasses.replace(config, connections_max=connections_max, sockets_max=sockets_max)
 
 
 def _now_ms() -> int:

@@ -7,6 +7,8 @@
         ├──signal──> closed, 0
         └──start failed──> StartError
 
+SIGHUP stops a node in a terminal, which is closed then; from a supervisor it asks for a reload and is ignored.
+
 The node and the application are parameters, so the tests run the same life with a node that does as told.
 """
 
@@ -68,6 +70,8 @@ class Parts(Generic[N]):
     shutdown_timeout_s: int
     on_lag: Callable[[float, float], None]
     """Seconds by which the event loop was late, at each look, and how many of them it worked."""
+    in_terminal: bool
+    """The log goes to a terminal, so SIGHUP says that it is gone."""
 
 
 @runtime_checkable
@@ -103,17 +107,26 @@ class _Server(uvicorn.Server):
 class _Stop:
     """Why the process should end. The first signal asks, the second one kills."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_terminal: bool) -> None:
         self.asked = asyncio.Event()
         self.fatal: str | None = None
+        self._in_terminal = in_terminal
         self._loop = asyncio.get_running_loop()
 
     def on_signal(self, number: signal.Signals) -> None:
         if self.asked.is_set():
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+            # Process 1 of a container outlives it: the kernel spares that one what it does not handle.
+            os._exit(128 + number)
         logger.info("stopping on %s", number.name)
         self.asked.set()
+
+    def on_hangup(self) -> None:
+        if self._in_terminal:
+            self.on_signal(signal.SIGHUP)
+        else:
+            logger.warning("SIGHUP is ignored: settings are read at the start only; restart the node to change them")
 
     def on_fatal(self, reason: str) -> None:
         self._loop.call_soon_threadsafe(self._set_fatal, reason)
@@ -128,10 +141,10 @@ class _Stop:
 async def serve(parts: Parts[N]) -> int:
     """Run until a signal or a fatal fault; returns the exit code. Raises ``StartError``."""
     loop = asyncio.get_running_loop()
-    stop = _Stop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
+    stop = _Stop(in_terminal=parts.in_terminal)
+    for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, stop.on_hangup)
     stalls = StallMonitor(parts.on_stall, on_lag=parts.on_lag)
     stalls.start(loop)
     try:
@@ -148,7 +161,7 @@ async def serve(parts: Parts[N]) -> int:
     finally:
         parts.http_socket.close()
         stalls.stop()
-        for number in signals:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import socket
 import time
@@ -19,6 +20,8 @@ from artemis.consensus.timing import Bounds, Timing
 from artemis.consensus.transport import TcpLinks
 from artemis.model import Member
 from artemis.protection import ProtectionSettings
+
+log = logging.getLogger("artemis.consensus")
 
 RESIGN_MS = 500
 """How long a leader that is told to stop waits for a successor. Without one the others wait out their election
@@ -101,6 +104,7 @@ class Node(EngineFutures):
             links.close()
             disk.unlock()
             raise
+        _tell_what_was_found(engine, config)
         node = cls(engine, links, queues, disk)
         engine.start()
         await links.start_server()
@@ -123,3 +127,24 @@ class Node(EngineFutures):
     def link_counters(self) -> LinkCounters:
         """What the links carried and refused since the start."""
         return self._links.counters
+
+
+def _tell_what_was_found(engine: Engine, config: NodeConfig) -> None:
+    journal = engine.journal
+    found = journal.recovery
+    if found.created:
+        log.info("%s holds no data yet", config.data_dir)
+    else:
+        log.info(
+            "%s holds entries %d to %d, and a snapshot up to entry %d",
+            config.data_dir,
+            journal.first_index,
+            journal.last_index,
+            engine.snapshots.index,
+        )
+    if found.cut_bytes:
+        log.warning(
+            "cut %d bytes off the end of the journal: a write that did not finish, told to nobody", found.cut_bytes
+        )
+    if config.rejoin and engine.admission.done:
+        log.warning("--rejoin has no effect: this member has its data. To give it up, empty %s first", config.data_dir)

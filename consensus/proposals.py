@@ -69,7 +69,11 @@ class Session:
         seq = self._next_seq
         data = encode_proposal(Proposal(self.origin, self.incarnation, seq, request, expires_at_ms, command))
         if len(data) > self._bounds.command_bytes_max:
-            raise InvalidInput("request", f"{len(data)} bytes in the log, at most {self._bounds.command_bytes_max}")
+            raise InvalidInput(
+                "request",
+                f"its instances take {len(data)} bytes in the log; at most {self._bounds.command_bytes_max} are allowed"
+                " in one request: send fewer of them, or less metadata",
+            )
         self._next_seq += 1
         self._pending[seq] = Pending(seq, data, deadline, resolve)
         self._pending_bytes += len(data)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -151,7 +153,7 @@ def test_help_shows_each_setting_with_default_and_environment_name(capsys: pytes
         # Help may break a line inside any text, also after a hyphen.
         expected = cli.help_line(setting).replace(" ", "")
         assert expected in words.replace(" ", ""), setting.key
-    for code in ("0 stopped by SIGTERM", "1 could not start", "2 wrong flag or setting", "70 stopped itself"):
+    for code in ("0 stopped by a signal", "1 could not start", "2 wrong flag or setting", "70 stopped itself"):
         assert code in words
 
 
@@ -164,7 +166,8 @@ def test_rejoin_is_a_flag_for_one_start_and_no_setting(monkeypatch: pytest.Monke
         return 0
 
     monkeypatch.setattr(cli, "run_node", run_node)
-    assert cli.main(["--rejoin"] if rejoin else []) == 0
+    two = ["--node-id=n1", "--peers=n1=127.0.0.1:1,n2=127.0.0.1:2", "--raft-listen=127.0.0.1:1"]
+    assert cli.main([*two, "--rejoin"] if rejoin else two) == 0
     assert seen == [rejoin]
     assert "rejoin" not in {setting.key for setting in settings()}
 
@@ -177,11 +180,20 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 # -- real processes ---------------------------------------------------------------------------------------------------
 
 
-def node(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the installed command to its end."""
+def node(*args: str, cwd: Path, before: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the installed command to its end; ``before`` runs in its process first."""
     command = [str(Path(sys.executable).parent / "artemis-node"), *args]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("ARTEMIS_")}
-    return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=60, check=False, preexec_fn=before
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 @pytest.mark.parametrize("taken", ["listen", "raft_listen"])
@@ -220,12 +232,47 @@ def test_a_secret_that_others_may_read_is_exit_code_2(tmp_path: Path) -> None:
 
 def test_a_data_directory_that_cannot_be_made_is_exit_code_1(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    result = node(f"--listen=127.0.0.1:{port}", "--data-dir=file/below", cwd=tmp_path)
+    result = node(f"--listen=127.0.0.1:{_free_port()}", "--data-dir=file/below", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr == "artemis-node: error: data_dir = file/below: cannot be created: Not a directory\n"
+
+
+def test_a_data_directory_that_is_a_file_is_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = node(f"--listen=127.0.0.1:{_free_port()}", "--data-dir=file", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == "artemis-node: error: data_dir = file: is not a directory\n"
+
+
+@pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a directory in which nobody can make a file")
+def test_a_data_directory_that_cannot_be_written_says_who_must_be_able_to(tmp_path: Path) -> None:
+    result = node(f"--listen=127.0.0.1:{_free_port()}", "--data-dir=/sys", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("artemis-node: error: data_dir = /sys: lock: ")
+    assert f"uid {os.geteuid()} must be able to write there" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_too_few_open_files_are_exit_code_1_with_the_number_needed(tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))
+
+    result = node(f"--listen=127.0.0.1:{_free_port()}", cwd=tmp_path, before=limit)
+    assert result.returncode == 1
+    assert "the limit of open files is 150; more than 200 are needed" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_rejoin_without_other_members_is_refused(
+    started: list[Config], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The empty node would found a new cluster of one, and look like one that had taken its state from somewhere."""
+    assert cli.main(["--rejoin"]) == 2
+    assert "--rejoin: a cluster of one has no other member" in capsys.readouterr().err
+    monkeypatch.setenv("ARTEMIS_REJOIN", "true")
+    assert cli.main([]) == 2
+    assert "unknown setting; --rejoin is a flag only" in capsys.readouterr().err
+    assert started == []
 
 
 def test_rejoin_is_a_decision_for_one_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +284,8 @@ def test_rejoin_is_a_decision_for_one_start(monkeypatch: pytest.MonkeyPatch) -> 
         return 0
 
     monkeypatch.setattr(cli, "run_node", run_node)
+    two = ["--node-id=n1", "--peers=n1=127.0.0.1:1,n2=127.0.0.1:2", "--raft-listen=127.0.0.1:1"]
     assert cli.main([]) == 0
-    assert cli.main(["--rejoin"]) == 0
+    assert cli.main([*two, "--rejoin"]) == 0
     assert seen == [False, True]
     assert "rejoin" not in {setting.key for setting in settings()}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -235,6 +237,37 @@ def test_a_secret_open_to_others_is_refused_with_the_command_that_helps(tmp_path
     path = secret_file(tmp_path, b"0123456789abcdef", mode)
     with pytest.raises(ConfigError, match=f"chmod 600 {re.escape(str(path))}"):
         read_secret(path)
+
+
+@pytest.mark.parametrize(
+    ("owner", "user", "mode", "taken"),
+    [
+        (0, 10001, 0o640, True),  # a Kubernetes secret with fsGroup
+        (0, 10001, 0o644, False),
+        (0, 10001, 0o660, False),
+        (0, 0, 0o640, False),
+        (10001, 10001, 0o640, False),
+        (10002, 10001, 0o640, False),
+    ],
+)
+def test_only_a_secret_of_roots_may_be_readable_by_the_nodes_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, user: int, mode: int, taken: bool
+) -> None:
+    path = secret_file(tmp_path, b"0123456789abcdef", mode)
+    real = Path.stat
+
+    def of_owner(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = list(real(self, follow_symlinks=follow_symlinks))
+        found[stat.ST_UID] = owner
+        return os.stat_result(found)
+
+    monkeypatch.setattr(Path, "stat", of_owner)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    if taken:
+        assert read_secret(path) == b"0123456789abcdef"
+    else:
+        with pytest.raises(ConfigError, match="others may use it"):
+            read_secret(path)
 
 
 def test_a_missing_secret_and_a_directory_are_refused(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 import pytest
@@ -37,10 +40,16 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+class Start(Protocol):
+    def __call__(self, before: Callable[[], None] | None = None) -> NodeProcess:
+        """A node that is ready. ``before`` runs in its process first."""
+        ...
+
+
 class NodeProcess:
     """A one-node cluster in ``directory``; its log lines are JSON in the file ``log``."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, before: Callable[[], None] | None) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
         self.log = directory / "log"
@@ -52,6 +61,7 @@ class NodeProcess:
                 cwd=directory,
                 env=environ,
                 stderr=log,
+                preexec_fn=before,
             )
 
     def is_ready(self) -> bool:
@@ -70,14 +80,14 @@ class NodeProcess:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[], NodeProcess]]:
+def start(tmp_path: Path) -> Iterator[Start]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     started: list[NodeProcess] = []
 
-    def start_and_wait() -> NodeProcess:
-        node = NodeProcess(tmp_path, port)
+    def start_and_wait(before: Callable[[], None] | None = None) -> NodeProcess:
+        node = NodeProcess(tmp_path, port, before)
         started.append(node)
         wait_until(node.is_ready, "the node is ready")
         return node
@@ -95,9 +105,7 @@ def instances(node: NodeProcess) -> list[object]:
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_node_finds_acknowledged_instances_after_its_end(
-    start: Callable[[], NodeProcess], end: signal.Signals
-) -> None:
+def test_a_node_finds_acknowledged_instances_after_its_end(start: Start, end: signal.Signals) -> None:
     node = start()
     answer = httpx.post(node.url + "/api/registry/register.json", json={"instances": [INSTANCE]})
     assert answer.json()["response_status"]["error_code"] == "success"
@@ -106,13 +114,13 @@ def test_a_node_finds_acknowledged_instances_after_its_end(
     assert instances(start()) == [INSTANCE]
 
 
-def test_log_lines_are_json_and_say_where_the_node_serves(start: Callable[[], NodeProcess]) -> None:
+def test_log_lines_are_json_and_say_where_the_node_serves(start: Start) -> None:
     node = start()
     lines = [json.loads(line) for line in node.log.read_text(encoding="utf-8").splitlines()]
     assert any(node.url in line["message"] for line in lines)
 
 
-def test_a_second_signal_ends_the_node_at_once(start: Callable[[], NodeProcess]) -> None:
+def test_a_second_signal_ends_the_node_at_once(start: Start) -> None:
     """A request whose body never comes holds up the first signal for ``shutdown_timeout_s``."""
     node = start()
     with socket.create_connection(("127.0.0.1", node.port)) as client:
@@ -127,9 +135,7 @@ def test_a_second_signal_ends_the_node_at_once(start: Callable[[], NodeProcess])
         assert node.process.wait(DEADLINE_S) == -signal.SIGTERM
 
 
-def test_a_second_process_on_the_same_data_is_refused_with_the_owner_named(
-    start: Callable[[], NodeProcess], tmp_path: Path
-) -> None:
+def test_a_second_process_on_the_same_data_is_refused_with_the_owner_named(start: Start, tmp_path: Path) -> None:
     node = start()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -137,6 +143,42 @@ def test_a_second_process_on_the_same_data_is_refused_with_the_owner_named(
     command = [str(Path(sys.executable).parent / "artemis-node"), f"--listen=127.0.0.1:{port}"]
     second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert second.returncode == 1
-    assert second.stderr.startswith("artemis-node: error: .artemis/n1: in use")
+    assert second.stderr.startswith("artemis-node: error: data_dir = .artemis/n1: in use")
     assert str(node.process.pid) in second.stderr
     assert second.stderr.count("\n") == 1
+
+
+def test_where_few_files_may_be_open_fewer_clients_connect_and_the_log_says_so(start: Start) -> None:
+    """Refused with 503, not reset, and the journal can still open its files."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (210, 210))
+
+    node = start(limit)
+    assert node.logged("connections_max is 10 and not 10000, because the limit of open files is 210")
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(socket.create_connection(("127.0.0.1", node.port)))
+        wait_until(lambda: httpx.get(node.url + "/readyz").status_code == 503, "one connection too many is refused")
+
+
+def test_the_log_says_what_was_found_and_what_was_cut_off(start: Start, tmp_path: Path) -> None:
+    node = start()
+    assert node.logged(".artemis/n1 holds no data yet")
+    node.process.kill()
+    node.process.wait()
+    with next((tmp_path / ".artemis" / "n1").glob("journal-*.log")).open("ab") as journal:
+        journal.write(b"torn")
+    node = start()
+    assert node.logged(".artemis/n1 holds entries 1 to ")
+    assert node.logged("bytes off the end of the journal")
+
+
+def test_an_instance_larger_than_the_log_takes_is_refused_with_the_bound(start: Start) -> None:
+    node = start()
+    body = {"instances": [{**INSTANCE, "metadata": {"x": "y" * 1_900_000}}]}
+    answer = httpx.post(node.url + "/api/registry/register.json", json=body)
+    assert answer.headers["x-artemis-outcome"] == "not-applied"
+    status = answer.json()["response_status"]
+    assert status["error_code"] == "bad-request"
+    assert "at most 1048576 are allowed in one request: send fewer of them, or less metadata" in status["error_message"]

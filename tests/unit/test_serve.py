@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 import httpx
@@ -20,6 +22,7 @@ from starlette.routing import Route
 from artemis.api.config_kinds import Address
 from artemis.api.process import bind
 from artemis.api.serve import EXIT_CLEAN, EXIT_FATAL, Parts, StartError, serve
+from artemis.api.serve import logger as serve_logger
 from artemis.errors import DataDamaged
 
 DEADLINE_S = 20.0
@@ -40,6 +43,7 @@ class Scene:
     node: Node = field(default_factory=Node)
     start: Callable[[Callable[[str], None]], Awaitable[None]] | None = None
     shutdown_timeout_s: int = 5
+    in_terminal: bool = False
     on_fatal: Callable[[str], None] | None = None
     in_request: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,6 +80,7 @@ class Scene:
             connections_max=100,
             keep_alive_s=90,
             shutdown_timeout_s=self.shutdown_timeout_s,
+            in_terminal=self.in_terminal,
         )
         return asyncio.ensure_future(serve(parts))
 
@@ -93,6 +98,24 @@ def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
+@contextlib.contextmanager
+def logged(text: str) -> Iterator[asyncio.Event]:
+    """An event that is set when a line with ``text`` is logged."""
+    told = asyncio.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if text in record.getMessage():
+                told.set()
+
+    listener = Listener()
+    serve_logger.addHandler(listener)
+    try:
+        yield told
+    finally:
+        serve_logger.removeHandler(listener)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_closes_the_node_and_ends_with_code_0(number: signal.Signals) -> None:
     async def story(scene: Scene) -> None:
@@ -105,6 +128,35 @@ def test_a_signal_closes_the_node_and_ends_with_code_0(number: signal.Signals) -
             send(number)
             # The client's idle connection stays open: it must not hold up the end.
             assert await serving == EXIT_CLEAN
+        assert scene.node.closed == 1
+
+    play(story)
+
+
+def test_a_hangup_is_logged_and_the_node_goes_on() -> None:
+    """What ``systemctl reload`` and log rotation send; by default it would end the process at once."""
+
+    async def story(scene: Scene) -> None:
+        serving = scene.serve()
+        async with httpx.AsyncClient() as client:
+            await scene.up.wait()
+            with logged("SIGHUP is ignored") as told:
+                send(signal.SIGHUP)
+                await told.wait()
+            assert (await _get(client, scene.url + "/quick")).text == "quick"
+        send(signal.SIGTERM)
+        assert await serving == EXIT_CLEAN
+
+    play(story)
+
+
+def test_a_node_in_a_terminal_ends_with_it() -> None:
+    async def story(scene: Scene) -> None:
+        scene.in_terminal = True
+        serving = scene.serve()
+        await scene.up.wait()
+        send(signal.SIGHUP)
+        assert await serving == EXIT_CLEAN
         assert scene.node.closed == 1
 
     play(story)
