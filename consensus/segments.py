@@ -24,6 +24,13 @@ from artemis.errors import DataDamaged, InvalidInput
 
 _NAME: Final = re.compile(r"journal-(\d{12})\.log")
 _TEMPORARY: Final = "journal.tmp"
+_SNAPSHOT: Final = re.compile(r"snapshot-.*\.bin")
+
+REPLACE: Final = (
+    "empty the directory and start this member once with --rejoin. An older copy of the files will not do: it lacks"
+    " what was acknowledged since (a cluster of one has nothing else)"
+)
+"""What an operator does about a member whose files cannot be used."""
 
 
 def segment_name(segment: int) -> str:
@@ -249,6 +256,7 @@ def recover(disk: Disk, *, cluster: str, node_id: str, new_journal_id: bytes) ->
     disk.sync_directory()
     numbers = sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
     if not numbers:
+        _refuse_snapshot_alone(names)
         tracker = Tracker(cluster, node_id, new_journal_id)
         tracker.segments.append(create_segment(disk, tracker.header(1, 0)))
         return Recovered(tracker, [], 0, created=True)
@@ -272,6 +280,16 @@ def _behind_last_gap(numbers: list[int]) -> list[int]:
     return numbers[start:]
 
 
+def _refuse_snapshot_alone(names: list[str]) -> None:
+    """A journal is there before the first snapshot is. Without it a lone node would go on from the snapshot, and the
+    acknowledged writes behind that would be gone without a word."""
+    for name in names:
+        if _SNAPSHOT.fullmatch(name):
+            raise DataDamaged(
+                f"{name} is there, but the journal is missing: keep a copy of what is left; then {REPLACE}"
+            )
+
+
 class _Replay:
     """Applies the record stream to an empty log."""
 
@@ -292,6 +310,8 @@ class _Replay:
         if isinstance(decoded, Bad):
             raise damaged(name, 0, decoded.reason)
         header, offset = decoded
+        if header.segment != number:
+            raise damaged(name, 0, f"it is segment {header.segment} under another name")
         if header.cluster != cluster:
             raise InvalidInput(
                 "cluster_name", f"the data directory belongs to cluster {header.cluster!r}, not {cluster!r}"
@@ -382,6 +402,5 @@ class _Replay:
 def damaged(name: str, offset: int, reason: str) -> DataDamaged:
     return DataDamaged(
         f"{name} at byte {offset}: {reason}. The node does not start on damaged data: acknowledged writes may be "
-        f"missing from it. Check the disk, keep a copy of the data directory, then restore this member's files or "
-        f"replace the member"
+        f"missing from it. Check the disk and keep a copy of the data directory; then {REPLACE}"
     )

@@ -17,6 +17,7 @@ from typing import Final
 
 from artemis.consensus import snapshot_file
 from artemis.consensus.ports import Disk, DiskQueue
+from artemis.consensus.segments import REPLACE
 from artemis.consensus.snapshot_file import SnapshotHeader
 from artemis.consensus.snapshot_transfer import SnapshotReceiver, SnapshotWriter
 from artemis.errors import DataDamaged, InvalidInput
@@ -235,6 +236,6 @@ def _own(disk: Disk, name: str, cluster: str, *, keep_state: bool) -> tuple[Snap
     except DataDamaged as exc:
         raise DataDamaged(
             f"{exc}. The log before the snapshot is gone, so the node does not start without it: keep a copy of the "
-            f"data directory, then restore this member's files or replace the member"
+            f"data directory; then {REPLACE}"
         ) from exc
     return header, state

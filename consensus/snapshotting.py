@@ -16,6 +16,7 @@ from artemis import snapshot
 from artemis.consensus.core import RaftCore
 from artemis.consensus.journal import Journal
 from artemis.consensus.ports import DiskQueue
+from artemis.consensus.segments import REPLACE
 from artemis.consensus.snapshots import SnapshotHeader, SnapshotReader, SnapshotStore
 from artemis.consensus.timing import Bounds
 from artemis.consensus.wire import Message, RejoinIndex, SnapshotChunk, SnapshotReply
@@ -87,15 +88,15 @@ class Snapshotting:
         if self._store.latest is None:
             if journal.first_index > 1:
                 raise DataDamaged(
-                    f"the journal begins at entry {journal.first_index} and the snapshot before it is missing;"
-                    " restore the snapshot file, or replace this member's data (--rejoin)"
+                    f"the journal begins at entry {journal.first_index} and the snapshot before it is missing:"
+                    f" put that file back, or {REPLACE}"
                 )
             return
         header, state = self._store.load()
         if journal.first_index >= header.index:
             raise DataDamaged(
                 f"the journal begins at entry {journal.first_index}, the newest snapshot ends at {header.index}:"
-                " what lies between is missing; restore this member's files, or replace its data (--rejoin)"
+                f" what lies between is missing; put those files back, or {REPLACE}"
             )
         if journal.term_at(header.index) != header.term:
             # Killed after the snapshot was installed and before the journal followed: what the journal has is older,

@@ -453,9 +453,29 @@ def test_a_damaged_middle_is_refused_with_file_place_and_advice() -> None:
     at = disk.read(FIRST).index(b"command 2")
     disk.contents(FIRST)[at] ^= 0x10
     disk.kill()
-    with pytest.raises(DataDamaged, match=rf"{FIRST} at byte {at - 25}: the checksum.*replace the member"):
+    with pytest.raises(DataDamaged, match=rf"{FIRST} at byte {at - 25}: the checksum.*--rejoin"):
         open_journal(disk)
     disk.lock()  # the refused start let go of the directory
+
+
+def test_a_segment_under_another_name_is_refused() -> None:
+    """Its records are bound to its number: all of them would look like a torn end, and be cut."""
+    disk = SimDisk()
+    filled(disk, 3)
+    disk.kill()
+    disk.rename(FIRST, "journal-000000000003.log")
+    with pytest.raises(DataDamaged, match=r"journal-000000000003\.log at byte 0: it is segment 1 under another name"):
+        open_journal(disk)
+
+
+def test_a_snapshot_without_a_journal_is_refused() -> None:
+    disk = SimDisk()
+    name = "snapshot-00000000000000000010-00000000000000000001.bin"
+    file = disk.append(name)
+    file.write(b"state")
+    with pytest.raises(DataDamaged, match=f"{name} is there, but the journal is missing.*--rejoin"):
+        open_journal(disk)
+    assert disk.names() == [name], "a refused start leaves nothing that the next one could take for a journal"
 
 
 def test_a_damaged_header_is_refused_even_in_the_newest_segment() -> None:

@@ -162,7 +162,7 @@ def test_every_flipped_bit_and_every_shorter_file_is_refused_at_start() -> None:
     content = disk.contents(name)
     for bit in range(8 * len(content)):
         content[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(DataDamaged, match=f"{name}.*replace the member"):
+        with pytest.raises(DataDamaged, match=f"{name}.*--rejoin"):
             SnapshotStore.open(disk, "c1")
         content[bit // 8] ^= 1 << bit % 8
     while content:
