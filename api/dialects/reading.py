@@ -14,6 +14,7 @@ import math
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+import msgspec
 import orjson
 
 from artemis.api.faults import HttpFault, WrongShape, bad_request, shown
@@ -123,6 +124,15 @@ class Fields:
             raise mismatch(self.path(name), f"an integer from {least} to {most}", value)
         return number
 
+    def count(self, name: str, most: int) -> int | None:
+        """As ``integer``, of a field that the earlier servers did not have: ``""`` is not 0 and 1.9 not 1."""
+        value = self.get(name)
+        if (isinstance(value, str) and not value.strip()) or (
+            isinstance(value, bytes) and not float(value).is_integer()
+        ):
+            raise mismatch(self.path(name), f"an integer from 0 to {most}", value)
+        return self.integer(name, 0, most)
+
     def texts(self, name: str) -> dict[str, str | None] | None:
         """A map of texts. Its keys are data: they keep their spelling."""
         value = self.get(name)
@@ -159,11 +169,27 @@ class Fields:
         ]
 
 
+_decoder = msgspec.json.Decoder(float_hook=str.encode)
+
+
 def parse(body: bytes) -> object:
+    """A number that is no integer comes as the bytes of its spelling, and integers are exact: as a text ``1.10`` is not
+    ``1.1``, and ids of 21 digits must not become one float."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise bad_request(f"body: not valid JSON: {exc}") from exc
+        return _decoder.decode(body)
+    except RecursionError as exc:
+        raise bad_request("body: not valid JSON: nested too deeply") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise bad_request(f"body: not valid JSON: {_fault(body, exc)}") from exc
+
+
+def _fault(body: bytes, exc: ValueError | msgspec.DecodeError) -> Exception:
+    """What is wrong with ``body``, with its line and column where orjson finds it wrong, too."""
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as located:
+        return located
+    return exc
 
 
 def mismatch(where: str, allowed: str, value: object) -> HttpFault:
@@ -175,7 +201,7 @@ def _described(value: object) -> str:
         return "an object"
     if isinstance(value, list):
         return "a list"
-    return shown(value)
+    return shown(float(value) if isinstance(value, bytes) else value)
 
 
 def _integer(value: object) -> int | None:
@@ -184,8 +210,9 @@ def _integer(value: object) -> int | None:
         return None
     if isinstance(value, int):
         return value
-    if isinstance(value, float):
-        return int(value) if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        number = float(value)
+        return int(number) if math.isfinite(number) else None
     if not isinstance(value, str):
         return None
     text = value.strip()
@@ -201,6 +228,8 @@ def _text(value: object, fields: Fields, name: str, key: str = "") -> str | None
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
+    if isinstance(value, int):
         return str(value)
+    if isinstance(value, bytes):
+        return value.decode()
     raise mismatch(fields.path(name) + (f".{key}" if key else ""), "a text", value)

@@ -42,6 +42,37 @@ def test_names_match_in_any_case_and_with_or_without_underscores(respelled: Any)
 
 
 @pytest.mark.parametrize(
+    ("number", "port"), [("1.10", 1), ("1e3", 1000), ("1E+2", 100), ("-0.0", 0), ("12.50e1", 125), ("2.0", 2)]
+)
+def test_a_number_that_stands_for_a_text_keeps_its_spelling(number: str, port: int) -> None:
+    api = Api(LoopbackCluster()["n1"])
+    sent = b'{"instances":[{"serviceId":"svc1","instanceId":%b,"url":"u","port":%b,"metadata":{"v": %b}}]}'
+    assert api.send("POST", REGISTER, content=sent % ((number.encode(),) * 3)).status_code == 200
+    (shown,) = api.get("/artemis/api/discovery/service.json?serviceId=svc1").json()["service"]["instances"]
+    assert (shown["instanceId"], shown["port"], shown["metadata"]) == (number, port, {"v": number})
+
+
+def test_long_numbers_as_ids_are_not_taken_for_one_another() -> None:
+    api = Api(LoopbackCluster()["n1"])
+    ids = [10**30 + n for n in range(3)] + [10**18 + n for n in range(3)] + [-(2**63), 2**64 - 1, 2**64]
+    listed = ",".join(f'{{"serviceId":"svc1","instanceId":{number},"url":"u"}}' for number in ids)
+    assert api.send("POST", REGISTER, content=f'{{"instances":[{listed}]}}'.encode()).status_code == 200
+    shown = api.get("/artemis/api/discovery/service.json?serviceId=svc1").json()["service"]["instances"]
+    assert sorted(instance["instanceId"] for instance in shown) == sorted(map(str, ids))
+
+
+def test_a_long_number_is_no_port_and_a_deep_body_is_refused() -> None:
+    api = Api(LoopbackCluster()["n1"])
+    for number in ("1" * 5_000, "1" * 25, "-" + "1" * 25):
+        body = f'{{"instances":[{{"serviceId":"s","instanceId":"i","url":"u","port":{number}}}]}}'
+        answer = api.send("POST", REGISTER, content=body.encode())
+        assert answer.status_code == 400
+    deep = b'{"instances":null,"x":%b%b}' % (b"[" * 5_000, b"]" * 5_000)
+    answer = api.send("POST", REGISTER, content=deep)
+    assert (answer.status_code, answer.json()["message"]) == (400, "body: not valid JSON: nested too deeply")
+
+
+@pytest.mark.parametrize(
     ("sent", "stored"),
     [
         ({"port": "8080"}, {"port": 8080}),
