@@ -7,8 +7,8 @@ headers of one node change only with its term, leader and protection, so all but
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
+import msgspec
 import orjson
 
 from artemis.api.compression import VARY
@@ -43,7 +43,7 @@ def head_bytes(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
 LEVEL_LINES = {level: head_bytes([header]) for level, header in LEVELS.items()}
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What a handler made of a request. ``outcome`` is the code counted by the metrics."""
 
     body: bytes

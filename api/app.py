@@ -14,6 +14,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from time import perf_counter
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 from starlette.applications import Starlette
@@ -28,7 +29,7 @@ from artemis.api.deployment import Deployment
 from artemis.api.endpoints import Endpoint, endpoints
 from artemis.api.faults import ClientGone, Headers, HttpFault, WrongShape
 from artemis.api.health import PeerHealth
-from artemis.api.http_protocol import HEAD
+from artemis.api.http_protocol import ANSWER
 from artemis.api.metrics import HttpMetrics, NodeMetrics
 from artemis.api.openapi.routes import OpenApi
 from artemis.api.operations import operation_routes
@@ -121,16 +122,15 @@ class Application:
             outcome = answer.outcome
             if len(answer.body) >= COMPRESSED_BYTES_MIN and accepts_gzip(request.headers.get(b"accept-encoding", b"")):
                 packed = await self._compressor.compressed(answer.body)
-                answer = answer._replace(body=packed, headers=(*answer.headers, *GZIP_HEADERS))
-            if HEAD in scope.get("extensions", ()):
-                await send(
-                    {"type": "http.response.start", "status": answer.http_status, HEAD: self._heads.bytes_of(answer)}
-                )
+                answer = replace(answer, body=packed, headers=(*answer.headers, *GZIP_HEADERS))
+            if ANSWER in scope.get("extensions", ()):
+                head = self._heads.bytes_of(answer)
+                await send({"type": ANSWER, "status": answer.http_status, "head": head, "body": answer.body})
             else:
                 await send(
                     {"type": "http.response.start", "status": answer.http_status, "headers": self._heads.of(answer)}
                 )
-            await send({"type": "http.response.body", "body": answer.body})
+                await send({"type": "http.response.body", "body": answer.body})
         except HttpFault as raised:
             fault = raised
             if isinstance(raised, WrongShape) and endpoint.spoken.unhinted.strict:

@@ -2,8 +2,9 @@
 
 uvicorn checks each header with two regular expressions and writes head and body separately: two system calls and ten
 microseconds on answers whose head this application makes itself from constants. Under this protocol a request's scope
-offers the extension ``artemis.head``; an application that sees it may put the head's bytes (each line ended by CRLF,
-with content-length) into ``http.response.start`` instead of ``headers``. Everything else goes uvicorn's way.
+offers the extension ``artemis.answer``; an application that sees it may answer with one message of that type, which
+holds ``status``, ``head`` (the bytes of its header lines, each ended by CRLF, with content-length) and ``body``.
+Everything else goes uvicorn's way.
 
 A node with too many connections refuses a request before the application sees it. uvicorn's own refusal would leave a
 writer in doubt; this one says that nothing happened. Probes are answered also then: a platform that restarts a node
@@ -16,15 +17,14 @@ parser copies a header that arrives in parts once for each of them: a header of 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Final, Literal, TypedDict, cast
 
 from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-HEAD: Final = "artemis.head"
-_OFFER: Final[dict[str, dict[object, object]]] = {HEAD: {}}
-
+ANSWER: Final = "artemis.answer"
+_OFFER: Final[dict[str, dict[object, object]]] = {ANSWER: {}}
 
 HEAD_BYTES_MAX: Final = 32 * 1024
 """Of the address and all headers of a request; the usual bound of web servers is 8 to 64 KiB."""
@@ -51,32 +51,30 @@ async def overloaded(_scope: Scope, _receive: ASGIReceiveCallable, send: ASGISen
     await send({"type": "http.response.body", "body": OVERLOADED})
 
 
+class WholeAnswer(TypedDict):
+    type: Literal["artemis.answer"]
+    status: int
+    head: bytes
+    body: bytes
+
+
 class OneWriteCycle(RequestResponseCycle):
     """One request. Becomes this class before its first line of application code runs, so it has no ``__init__``."""
 
-    _start: dict[str, Any]
-
-    async def send(self, message: ASGISendEvent) -> None:
-        if self.response_started:
-            await super().send(message)
-        elif message["type"] == "http.response.start" and HEAD in message:
-            # Nothing is written yet: if the application fails before the body, uvicorn still answers 500.
-            self._start = message  # type: ignore[assignment]
-        elif message["type"] == "http.response.body":
-            await self._write_whole(message.get("body", b""))
-        else:
-            await super().send(message)
-
-    async def _write_whole(self, body: bytes) -> None:
+    async def send(self, message: ASGISendEvent | WholeAnswer) -> None:
+        if message["type"] != ANSWER or self.response_started:
+            await super().send(cast(ASGISendEvent, message))
+            return
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:
             return
         self.response_started = True
-        parts = [STATUS_LINE[self._start["status"]]]
+        body = message["body"]
+        parts = [STATUS_LINE[message["status"]]]
         for name, value in self.default_headers:
             parts += (name, b": ", value, b"\r\n")
-        parts.append(self._start[HEAD])
+        parts.append(message["head"])
         parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         apart = len(body) > COPIED_BYTES_MAX
         if not apart and self.scope["method"] != "HEAD":

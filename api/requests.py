@@ -91,35 +91,35 @@ class Request:
         # More than 18 digits are too many whatever they say, and costly to convert.
         if declared is not None and declared.isdigit() and (len(declared) > 18 or int(declared) > bytes_max):
             raise _too_large(bytes_max)
-        data = await self._read(bytes_max)
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        data: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            data = await self._joined(data, bytes_max)
+        if len(data) > bytes_max:
+            raise _too_large(bytes_max)
         if inflate is not None:
             data = inflate(data, bytes_max)
         if not data:
             raise bad_request("body: a JSON object is required, the body is empty")
         return data
 
-    async def _read(self, bytes_max: int) -> bytes:
-        message = await self.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        data: bytes = message.get("body", b"")
-        if not message.get("more_body", False):
-            if len(data) > bytes_max:
-                raise _too_large(bytes_max)
-            return data
+    async def _joined(self, data: bytes, bytes_max: int) -> bytes:
+        """``data`` and the parts that follow it. Reads no further once they are too much."""
         parts = [data]
         size = len(data)
-        while message.get("more_body", False):
+        more = True
+        while more:
             if size > bytes_max:
                 raise _too_large(bytes_max)
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             data = message.get("body", b"")
+            more = message.get("more_body", False)
             size += len(data)
             parts.append(data)
-        if size > bytes_max:
-            raise _too_large(bytes_max)
         return b"".join(parts)
 
 

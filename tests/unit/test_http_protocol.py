@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from artemis.api import slow_requests
-from artemis.api.http_protocol import COPIED_BYTES_MAX, HEAD, HEAD_BYTES_MAX, OneWriteProtocol
+from artemis.api.http_protocol import ANSWER, COPIED_BYTES_MAX, HEAD_BYTES_MAX, OneWriteProtocol
 from artemis.api.serve import uvicorn_config
 from artemis.api.slow_requests import SlowRequests
 from tests.support.sockets import until
@@ -45,8 +45,8 @@ class Scene:
             more = message.get("more_body", False)
         await self.answer.wait()
         body = LONG if scope["path"] == "/long" else b"%d" % size
-        await send({"type": "http.response.start", "status": 200, HEAD: b"content-length: %d\r\n" % len(body)})
-        await send({"type": "http.response.body", "body": body})
+        assert ANSWER in scope["extensions"]
+        await send({"type": ANSWER, "status": 200, "head": b"content-length: %d\r\n" % len(body), "body": body})
 
     def sent(self, data: bytes, piece: int) -> int:
         """Arrives in pieces, until the server closes; returns how much did."""
