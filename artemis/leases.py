@@ -8,12 +8,12 @@ leases whose queued time has come, each at most once per TTL. A lease that is du
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush, heapreplace
 from typing import NamedTuple
 
 import msgspec
 
 from artemis.held import HeldLeases
+from artemis.lease_queue import LeaseQueue
 from artemis.model import InstanceKey
 
 LEASE_STAMP_ERROR_MS = 200
@@ -31,9 +31,6 @@ The leader discards what a step lags beyond 200 ms, so no stamp is older than th
 
 DEADLINE_MS_MAX = 2**63 - 1
 """Deadlines stop here: an entry may carry any 64-bit TTL, and a sum that msgpack cannot write would stop the node."""
-
-_QUEUE_SLACK = 1024
-"""Queued times of dropped leases that are tolerated before the queue is swept."""
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
@@ -72,12 +69,12 @@ class LeaseTable:
         """Takes over the first two dicts, which must have the same keys; those of the third are among them."""
         self._grants: dict[int, Grant] = {} if grants is None else grants
         self._deadlines_ms: dict[int, int] = {} if deadlines_ms is None else deadlines_ms
-        self._queue: list[tuple[int, int]] = []
         self.held = HeldLeases()
         self._held_until_ms = self.held.until_ms_by_id
         for lease_id, until_ms in ({} if held_until_ms is None else held_until_ms).items():
             self.held.add(lease_id, self._grants[lease_id].key.service_id, until_ms)
-        self._rebuild_queue()
+        held = self._held_until_ms
+        self._queue = LeaseQueue(item for item in self._deadlines_ms.items() if item[0] not in held)
 
     def __len__(self) -> int:
         return len(self._grants)
@@ -97,7 +94,7 @@ class LeaseTable:
         deadline_ms = _deadline(clock_ms, ttl_ms)
         self._grants[lease_id] = Grant(key, ttl_ms, clock_ms)
         self._deadlines_ms[lease_id] = deadline_ms
-        heappush(self._queue, (deadline_ms, lease_id))
+        self._queue.push(deadline_ms, lease_id)
 
     def renew(self, lease_id: int, clock_ms: int) -> bool:
         """Start the lease anew. False if it does not exist; a renewal never creates one."""
@@ -107,17 +104,16 @@ class LeaseTable:
         self._deadlines_ms[lease_id] = deadline_ms = _deadline(clock_ms, grant.ttl_ms)
         if lease_id in self._held_until_ms:
             self.held.discard(lease_id, grant.key.service_id)
-            heappush(self._queue, (deadline_ms, lease_id))
+            self._queue.push(deadline_ms, lease_id)
         return True
 
     def drop(self, lease_id: int) -> InstanceKey:
-        """Forget an existing lease. Its queued time stays until it comes up or the queue is swept: an instance that
+        """Forget an existing lease. Its queued time stays until it comes up or is cleared away: an instance that
         registers every second with a TTL of an hour would otherwise leave 3600 dead times behind."""
         key = self._grants.pop(lease_id).key
         del self._deadlines_ms[lease_id]
         self.held.discard(lease_id, key.service_id)
-        if len(self._queue) > len(self._grants) * 3 // 2 + _QUEUE_SLACK:
-            self._sweep_queue()
+        self._queue.tidy(self._deadlines_ms, len(self._grants))
         return key
 
     def take_due(self, clock_ms: int, most: int) -> list[tuple[int, InstanceKey]]:
@@ -129,13 +125,13 @@ class LeaseTable:
         """
         queue = self._queue
         due: list[tuple[int, InstanceKey]] = []
-        while queue and queue[0][0] <= clock_ms and len(due) < most:
-            queued_ms, lease_id = queue[0]
+        while len(due) < most and (first := queue.first(clock_ms)) is not None:
+            queued_ms, lease_id = first
             deadline_ms = self._deadlines_ms.get(lease_id)
             if deadline_ms is not None and deadline_ms > queued_ms:
-                heapreplace(queue, (deadline_ms, lease_id))
+                queue.postpone(deadline_ms)
                 continue
-            heappop(queue)
+            queue.pop()
             if deadline_ms is not None:
                 due.append((lease_id, self._grants[lease_id].key))
         return due
@@ -148,7 +144,7 @@ class LeaseTable:
     def may_be_due(self, clock_ms: int) -> bool:
         """False: no lease can end at this time."""
         held_ms = self.held.next_ms
-        return (bool(self._queue) and self._queue[0][0] <= clock_ms) or (held_ms is not None and held_ms <= clock_ms)
+        return self._queue.first(clock_ms) is not None or (held_ms is not None and held_ms <= clock_ms)
 
     def copies(self) -> tuple[dict[int, Grant], dict[int, int]]:
         """Grants and deadlines by lease id, safe to read while this table changes."""
@@ -161,17 +157,6 @@ class LeaseTable:
     def queue_length(self) -> int:
         """How many times are queued, those of dropped leases included."""
         return len(self._queue)
-
-    def _sweep_queue(self) -> None:
-        """Drop the times of dropped leases. The others stay the objects they are: the garbage collector looks over each
-        new tuple, and 100,000 at once are a pause."""
-        self._queue = [queued for queued in self._queue if queued[1] in self._deadlines_ms]
-        heapify(self._queue)
-
-    def _rebuild_queue(self) -> None:
-        held = self._held_until_ms
-        self._queue = [(time_ms, lease_id) for lease_id, time_ms in self._deadlines_ms.items() if lease_id not in held]
-        heapify(self._queue)
 
 
 def _deadline(clock_ms: int, ttl_ms: int) -> int:
