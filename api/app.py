@@ -113,7 +113,10 @@ class Application:
         try:
             handler = endpoint.handlers.get(scope["method"])
             if handler is None:
-                raise _wrong_method(scope["method"], endpoint)
+                if scope["method"] != "HEAD" or "GET" not in endpoint.handlers:
+                    raise _wrong_method(scope["method"], endpoint)
+                # The server leaves the body out: it has the scope as it was.
+                scope, handler = {**scope, "method": "GET"}, endpoint.handlers["GET"]
             request = Request(scope, receive, endpoint.spoken)
             request.check_accept()
             limit = endpoint.limit
@@ -189,7 +192,8 @@ class Application:
 
 
 def _wrong_method(method: str, endpoint: Endpoint) -> HttpFault:
-    allowed = ", ".join((*sorted(endpoint.handlers), "OPTIONS"))
+    head = ("HEAD",) if "GET" in endpoint.handlers else ()
+    allowed = ", ".join((*sorted((*endpoint.handlers, *head)), "OPTIONS"))
     return HttpFault(
         HTTPStatus.METHOD_NOT_ALLOWED,
         f"method: {allowed} are allowed here, not {method}",

@@ -310,7 +310,7 @@ def test_an_unknown_path_is_404(path: str) -> None:
     ("method", "path", "allowed"),
     [
         ("GET", REGISTER, "POST, OPTIONS"),
-        ("DELETE", "/api/discovery/services", "GET, POST, OPTIONS"),
+        ("DELETE", "/api/discovery/services", "GET, HEAD, POST, OPTIONS"),
         ("GET", LOOKUP, "POST, OPTIONS"),
     ],
 )
@@ -319,6 +319,31 @@ def test_a_wrong_method_is_405(method: str, path: str, allowed: str) -> None:
     assert answer.status_code == 405
     assert answer.headers["allow"] == allowed
     assert answer.json()["message"] == f"method: {allowed} are allowed here, not {method}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/artemis/api/discovery/services.json",
+        "/api/discovery/service?service_id=svc1",
+        "/artemis/api/discovery/service.json",
+        "/artemis/api/cluster/up-registry-nodes.json",
+        "/artemis/api/status/node.json",
+        "/artemis/api/status/leases.json?appIds=svc1",
+        "/artemis/api/status/websocket/connection.json",
+    ],
+)
+def test_head_is_answered_with_the_head_of_get(path: str) -> None:
+    api = Api(LoopbackCluster()["n1"])
+    assert api.post(REGISTER, {"instances": [camel_instance()]}).status_code == 200
+    head, get = api.send("HEAD", path), api.get(path)
+    assert head.status_code == get.status_code
+    assert head.headers == get.headers
+
+
+def test_head_of_what_is_not_got_is_405() -> None:
+    answer = Api(LoopbackCluster()["n1"]).send("HEAD", LOOKUP)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
 
 
 def test_a_wrong_method_of_an_operation_is_405() -> None:
