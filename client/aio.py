@@ -30,7 +30,7 @@ from artemis.client.sync import CLOSE_STEP_S
 from artemis.client.watch_events import WatchEvent
 from artemis.client.watching import WAIT_S, Heard, Watching
 from artemis.client.wire import Expected
-from artemis.errors import ArtemisError, Unavailable
+from artemis.errors import ArtemisError, InvalidInput, Unavailable
 from artemis.model import Instance, Member
 
 logger = logging.getLogger("artemis.client")
@@ -166,6 +166,9 @@ class AsyncArtemisClient:
                 event = watching.answered(await self._poll(watching))
             except Unavailable as exc:
                 event = watching.failed(exc)
+            except InvalidInput as exc:
+                watching.refused(exc)
+                continue
             except ClientClosed:
                 return
             if event is not None and not self._closed:

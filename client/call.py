@@ -23,6 +23,7 @@ from artemis.client.errors import Attempt, ClusterUnavailable
 from artemis.client.nodes import NodeChooser
 from artemis.client.policy import RetryBudget, RetryPolicy
 from artemis.client.results import Provenance
+from artemis.errors import ArtemisError, InvalidInput
 
 logger = logging.getLogger("artemis.client")
 
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 NODE_BUDGET_MS_MAX = 30_000
 """Nodes refuse to be asked for more, unless configured otherwise."""
+NODE_BUDGET_FIELD = "x-artemis-timeout-ms"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,13 +45,18 @@ class Operation(Generic[T]):
     changes: bool
     """A write. An attempt of a read is always definite: nothing can have happened."""
     method: Literal["GET", "POST"] = "POST"
+    node_budget_ms: int | None = None
+    """What the node may take, where that is less than an attempt."""
 
 
 class Session:
-    """The highest revision this client has seen: no session read may show an older one."""
+    """What a client has learned of its cluster."""
 
     def __init__(self) -> None:
         self.revision = 0
+        """The highest this client has seen: no session read may show an older one."""
+        self.node_budget_ms_max = NODE_BUDGET_MS_MAX
+        """Less once a node has refused more: its operator may allow as little as a millisecond."""
 
     def saw(self, provenance: Provenance, *, floor: int, current: bool) -> None:
         """``floor`` is the session's revision when the call began; ``current``: the answer is linearizable, so it shows
@@ -91,6 +98,7 @@ class Call(Generic[T]):
         self._floor = session.revision
         self._deadline = 0.0
         self._node = ""
+        self._node_budget_ms = 0
         self._attempts: list[Attempt] = []
         self.started_at = 0.0
         """When the first attempt began."""
@@ -122,12 +130,13 @@ class Call(Generic[T]):
         timeouts = self._policy.timeouts(remaining_s)
         # The node gives up a little earlier than we do, so that its answer (and whether the write may still happen)
         # arrives instead of our time-out.
-        node_budget_ms = max(1, min(NODE_BUDGET_MS_MAX, int(timeouts.read_s * 900)))
+        wanted_ms = self._operation.node_budget_ms or int(timeouts.read_s * 900)
+        self._node_budget_ms = max(1, min(self._session.node_budget_ms_max, wanted_ms))
         return Send(
             method=self._operation.method,
             node=self._node,
             path=self._operation.path,
-            headers={"x-artemis-timeout-ms": str(node_budget_ms), **self._operation.headers},
+            headers={NODE_BUDGET_FIELD: str(self._node_budget_ms), **self._operation.headers},
             body=self._operation.body,
             timeouts=timeouts,
         )
@@ -145,12 +154,20 @@ class Call(Generic[T]):
                 return Done(verdict.value)
             case Rejected():
                 self._nodes.succeeded(self._node)
+                if self._asked_for_too_much(verdict.error):
+                    self._session.node_budget_ms_max = self._node_budget_ms // 2
+                    return self._send(now)
                 says_unknown = self._operation.changes and answer.headers.get("x-artemis-outcome") == "unknown"
                 if says_unknown or not all(attempt.definite for attempt in self._attempts):
                     verdict.error.definite = False
                 return Fail(verdict.error)
             case TryElsewhere():
                 return self._failed(verdict.reason, surely_not_applied(answer), now)
+
+    def _asked_for_too_much(self, error: ArtemisError) -> bool:
+        """The node allows smaller budgets only. At most 15 times in the life of a client."""
+        about_budget = isinstance(error, InvalidInput) and error.field == NODE_BUDGET_FIELD
+        return about_budget and self._node_budget_ms > 1
 
     def _failed(self, reason: str, definite: bool, now: float) -> Action[T]:
         self._nodes.failed(self._node, now)

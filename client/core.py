@@ -31,6 +31,8 @@ T = TypeVar("T")
 DEFAULT_TTL_MS = 20_000
 """The registry's own default, named in every registration: a client that guessed it would beat too slowly for a
 registry configured otherwise."""
+WATCHED_CHARACTERS_MAX = 60_000
+"""Of the services of a watch, as an address spells them: nodes, and httpx, take no address beyond 64 KiB."""
 
 
 class Core:
@@ -110,23 +112,32 @@ class Core:
         """Checked before anything is sent. Raises ``InvalidInput``."""
         names = checked(services, since, wait_s)
         filtered = "" if names is None else f"&services={quote(','.join(names), safe=',')}"
-        # Two polls fit, each of which may last as long as it asks for; a node that is behind is left sooner.
-        policy = replace(
-            self.policy,
-            budget_s=self.policy.budget_s + 2 * wait_s,
-            read_timeout_s=self.policy.read_timeout_s + wait_s,
-        )
-        headers = {"accept": "application/json", "x-artemis-timeout-ms": str(int(self.policy.read_timeout_s * 900))}
+        if len(filtered) > WATCHED_CHARACTERS_MAX:
+            rule = f"take {len(filtered)} characters of an address, {WATCHED_CHARACTERS_MAX} are allowed"
+            raise InvalidInput("services", f"{rule}; without it all are watched")
 
-        def poll(revision: int) -> Call[Found]:
-            path = f"{wire.WATCH_PATH}?since={revision}&wait={int(wait_s * 1000)}{filtered}"
-            operation = Operation(path=path, body=b"", headers=headers, interpret=FOUND, changes=False, method="GET")
+        def poll(revision: int, wait_ms: int) -> Call[Found]:
+            # Two polls fit, each of which may last as long as it asks for; a node that is behind is left sooner.
+            policy = replace(
+                self.policy,
+                budget_s=self.policy.budget_s + 2 * wait_ms / 1000,
+                read_timeout_s=self.policy.read_timeout_s + wait_ms / 1000,
+            )
+            operation = Operation(
+                path=f"{wire.WATCH_PATH}?since={revision}&wait={wait_ms}{filtered}",
+                body=b"",
+                headers={"accept": "application/json"},
+                interpret=FOUND,
+                changes=False,
+                method="GET",
+                node_budget_ms=max(1, int(self.policy.read_timeout_s * 900)),
+            )
             return self._made(operation, policy)
 
         def read() -> Call[Services]:
             return self.services("linearizable", None) if names is None else self._lookup_all(names)
 
-        return Watching(since, poll, read)
+        return Watching(since, wait_s, poll, read)
 
     def _lookup_all(self, service_ids: Sequence[str]) -> Call[Services]:
         body = wire.encode_lookup(service_ids, self._region_id, self._zone_id)

@@ -27,7 +27,7 @@ from artemis.errors import InvalidInput, Unavailable
 WAIT_S = 10.0
 """A node that stopped answering is noticed when this and the read time-out have passed."""
 WAIT_S_MAX = 300.0
-"""Nodes refuse to be asked for more, unless configured otherwise."""
+"""Nodes refuse to be asked for more, unless configured otherwise; one that allows less is asked for less."""
 
 Because = Literal["start", "compacted", "rebuilt"]
 
@@ -38,17 +38,18 @@ class Compacted:
 
 Found = WatchChanges | Compacted
 Heard = Found | Services
-Poll = Callable[[int], Call[Found]]
-"""A call for what came after a revision."""
+Poll = Callable[[int, int], Call[Found]]
+"""``(revision, wait_ms)`` -> a call for what came after it, which may be kept waiting so long."""
 Read = Callable[[], Call[Services]]
 """A call for the watched services."""
 
 
 class Watching:
-    """``next_call``, then ``answered`` or ``failed``, and so on for ever."""
+    """``next_call``, then ``answered``, ``failed`` or ``refused``, and so on for ever."""
 
-    def __init__(self, since: int | None, poll: Poll, read: Read) -> None:
+    def __init__(self, since: int | None, wait_s: float, poll: Poll, read: Read) -> None:
         self._revision = since
+        self._wait_ms = max(1, int(wait_s * 1000))
         self._poll = poll
         self._read = read
         self._reads: Because | None = "start" if since is None else None
@@ -58,7 +59,7 @@ class Watching:
         # A call is only asked for its value, so one of a part of the union is one of the union.
         if self._reads is not None or self._revision is None:
             return cast(Call[Heard], self._read())
-        return cast(Call[Heard], self._poll(self._revision))
+        return cast(Call[Heard], self._poll(self._revision, self._wait_ms))
 
     def answered(self, answer: Heard) -> WatchEvent | None:
         """What to tell; None: nothing yet, another call is needed first."""
@@ -77,6 +78,12 @@ class Watching:
             # Perhaps no node will ever reach the revision, because it is of a history that is gone: a read shows it.
             self._reads = "rebuilt"
         return WatchInterrupted(error=error, revision=self._revision)
+
+    def refused(self, error: InvalidInput) -> None:
+        """Raises ``error``, unless it is about the wait, of which a node may allow as little as a millisecond."""
+        if error.field != "wait" or self._wait_ms == 1:
+            raise error
+        self._wait_ms //= 2
 
     def _state(self, state: Services) -> WatchEvent | None:
         because, self._reads = self._reads or "start", None

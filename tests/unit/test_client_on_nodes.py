@@ -10,7 +10,16 @@ import pytest
 
 from artemis.api.app import create_app
 from artemis.api.settings import HttpSettings
-from artemis.client import AsyncArtemisClient, Instance, InvalidInput, RetryPolicy, Unavailable
+from artemis.client import (
+    AsyncArtemisClient,
+    Instance,
+    InvalidInput,
+    RetryPolicy,
+    Unavailable,
+    WatchBookmark,
+    WatchChanges,
+    WatchState,
+)
 from artemis.client.aio import AsyncRuntime
 from artemis.model import key_of
 from tests.support.loopback import LoopbackCluster
@@ -38,11 +47,12 @@ SEED = 0
 class ByHost(httpx.AsyncBaseTransport):
     """Leads ``http://n1.test:8080`` to the application of n1. Hosts in ``refusing`` do not listen."""
 
-    def __init__(self, cluster: LoopbackCluster) -> None:
+    def __init__(self, cluster: LoopbackCluster, settings: HttpSettings | None = None) -> None:
+        settings = settings or HttpSettings()
         self.asked: list[str] = []
         self.refusing: set[str] = set()
         self._apps = {
-            f"{node_id}.test": httpx.ASGITransport(app=create_app(node, HttpSettings(), now_ms=lambda: 0))
+            f"{node_id}.test": httpx.ASGITransport(app=create_app(node, settings, now_ms=lambda: 0))
             for node_id, node in cluster.nodes.items()
         }
 
@@ -56,12 +66,12 @@ class ByHost(httpx.AsyncBaseTransport):
 Scenario = Callable[[AsyncArtemisClient, LoopbackCluster, ByHost], Awaitable[None]]
 
 
-def play(scenario: Scenario) -> None:
+def play(scenario: Scenario, settings: HttpSettings | None = None) -> None:
     """Three nodes; the client goes first to n1."""
 
     async def run() -> None:
         cluster = LoopbackCluster("n1", "n2", "n3")
-        hosts = ByHost(cluster)
+        hosts = ByHost(cluster, settings)
         async with AsyncArtemisClient(
             ["http://n1.test:8080", "http://n2.test:8080", "http://n3.test:8080"],
             transport=hosts,
@@ -71,6 +81,22 @@ def play(scenario: Scenario) -> None:
             await scenario(client, cluster, hosts)
 
     asyncio.run(asyncio.wait_for(run(), DEADLINE_S))
+
+
+def test_nodes_that_allow_little_time_are_asked_for_little() -> None:
+    """Their operator may set ``request_timeout_ms_max`` and ``watch_wait_ms_max`` to anything."""
+
+    async def scenario(client: AsyncArtemisClient, cluster: LoopbackCluster, hosts: ByHost) -> None:
+        registration = await client.register(ORDERS)
+        asked = len(hosts.asked)
+        assert (await client.lookup("orders")).instances == (ORDERS,)
+        assert len(hosts.asked) == asked + 1, "learned once"
+        events = client.watch("orders")
+        assert [type(await anext(events)) for _ in range(2)] == [WatchState, WatchBookmark]
+        await registration.unregister()
+        assert isinstance(await anext(events), WatchChanges)
+
+    play(scenario, HttpSettings(request_timeout_ms=100, request_timeout_ms_max=100, watch_wait_ms_max=50))
 
 
 def test_an_instance_comes_back_with_every_field_from_each_node() -> None:

@@ -210,6 +210,41 @@ def test_a_refusal_ends_the_watch(watch: Watch) -> None:
         take(1)
 
 
+@pytest.mark.parametrize(("wait_ms_max", "asked_ms"), [(2_000, 1_250), (1, 1)])
+def test_a_node_that_lets_nobody_wait_so_long_is_asked_for_less(watch: Watch, wait_ms_max: int, asked_ms: int) -> None:
+    cluster = FakeCluster()
+    answer = cluster._answer
+
+    def strict(request: httpx.Request, node: str) -> httpx.Response:
+        if request.method == "GET" and int(request.url.params["wait"]) > wait_ms_max:
+            fault = f"wait: milliseconds from 0 to {wait_ms_max} are allowed, not '{request.url.params['wait']}'"
+            return httpx.Response(400, json={"message": fault})
+        return answer(request, node)
+
+    cluster._answer = strict  # type: ignore[method-assign]
+    take = watch(cluster)
+    assert take(2) == [("start", [], 0), ("bookmark", 0)]
+    add(cluster, "orders")
+    before = len(cluster.requests)
+    assert take(1) == [("changes", [(1, "new", "orders")], 1)]
+    assert [request.url.params["wait"] for request in cluster.requests[before:]] == [str(asked_ms)]
+
+
+def test_a_node_that_lets_nobody_wait_at_all_ends_the_watch(watch: Watch) -> None:
+    cluster = FakeCluster()
+    fault = {"message": "wait: milliseconds from 0 to 0 are allowed"}
+    cluster._answer = lambda request, node: httpx.Response(400, json=fault)  # type: ignore[method-assign]
+    with pytest.raises(InvalidInput, match="wait"):
+        watch(cluster, since=0)(1)
+
+
+def test_services_that_no_address_holds_are_refused(watch: Watch) -> None:
+    cluster = FakeCluster()
+    with pytest.raises(InvalidInput, match="services: .* without it all are watched"):
+        watch(cluster, [f"{number}-{'é' * 30}" for number in range(900)])
+    assert cluster.requests == []
+
+
 def test_closing_the_client_ends_its_watches() -> None:
     cluster = FakeCluster()
     client = ArtemisClient(NODES, transport=httpx.MockTransport(cluster.handle))
