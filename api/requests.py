@@ -126,9 +126,9 @@ class Request:
 def _too_large(bytes_max: int) -> HttpFault:
     return HttpFault(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        # The server drops what is still to come. Closed with bytes unread, the connection would be reset, and many
+        # clients then never see this.
         f"body: at most {bytes_max} bytes are allowed, as sent and after inflation",
-        # The rest of the body is not read: the connection cannot carry another request.
-        headers=[(b"connection", b"close")],
     )
 
 
