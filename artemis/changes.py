@@ -69,6 +69,6 @@ class ChangeRing:
             return newest_first
         return list(islice(self._changes, skip, None))
 
-    def copy(self) -> tuple[Change, ...]:
+    def copy(self) -> list[Change]:
         """All changes kept, oldest first, safe to read while the ring changes."""
-        return tuple(self._changes)
+        return list(self._changes)

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import msgspec
-
 from artemis.held import HeldLeases
 from artemis.lease_queue import LeaseQueue
-from artemis.model import InstanceKey
+from artemis.model import Grant, InstanceKey
 
 LEASE_STAMP_ERROR_MS = 200
 """Added to every deadline, because an entry's stamp may be older than the moment it was ordered.
@@ -31,15 +29,6 @@ The leader discards what a step lags beyond 200 ms, so no stamp is older than th
 
 DEADLINE_MS_MAX = 2**63 - 1
 """Deadlines stop here: an entry may carry any 64-bit TTL, and a sum that msgpack cannot write would stop the node."""
-
-
-class Grant(msgspec.Struct, frozen=True, gc=False):
-    """What does not change while a lease lives."""
-
-    key: InstanceKey
-    ttl_ms: int
-    granted_ms: int
-    """The lease clock at the registration. For people: nothing is decided by it."""
 
 
 class LeaseTerm(NamedTuple):
@@ -90,11 +79,12 @@ class LeaseTable:
         renewed_ms = self._deadlines_ms[lease_id] - grant.ttl_ms - LEASE_STAMP_ERROR_MS
         return LeaseTerm(grant.ttl_ms, grant.granted_ms, renewed_ms)
 
-    def grant(self, lease_id: int, key: InstanceKey, ttl_ms: int, clock_ms: int) -> None:
+    def grant(self, lease_id: int, key: InstanceKey, ttl_ms: int, clock_ms: int) -> Grant:
         deadline_ms = _deadline(clock_ms, ttl_ms)
-        self._grants[lease_id] = Grant(key, ttl_ms, clock_ms)
+        self._grants[lease_id] = grant = Grant(key, ttl_ms, clock_ms)
         self._deadlines_ms[lease_id] = deadline_ms
         self._queue.push(deadline_ms, lease_id)
+        return grant
 
     def renew(self, lease_id: int, clock_ms: int) -> bool:
         """Start the lease anew. False if it does not exist; a renewal never creates one."""
@@ -146,9 +136,9 @@ class LeaseTable:
         held_ms = self.held.next_ms
         return self._queue.first(clock_ms) is not None or (held_ms is not None and held_ms <= clock_ms)
 
-    def copies(self) -> tuple[dict[int, Grant], dict[int, int]]:
-        """Grants and deadlines by lease id, safe to read while this table changes."""
-        return self._grants.copy(), self._deadlines_ms.copy()
+    def deadlines(self) -> dict[int, int]:
+        """All deadlines by lease id, safe to read while this table changes."""
+        return self._deadlines_ms.copy()
 
     def lease_ids(self) -> Iterable[int]:
         return self._grants.keys()

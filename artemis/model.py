@@ -54,6 +54,15 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fals
     zone_id: str
 
 
+class Grant(msgspec.Struct, frozen=True, gc=False):
+    """What does not change while a lease lives."""
+
+    key: InstanceKey
+    ttl_ms: int
+    granted_ms: int
+    """The lease clock at the registration. For people: nothing is decided by it."""
+
+
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An instance as it stands in the registry."""
 
@@ -62,6 +71,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Also the lease epoch: every registration draws a new one, so a renewal of an older epoch finds its lease gone."""
     revision: int
     """The cluster revision of the registration that put it here."""
+    grant: Grant
+    """Of its lease: so whoever keeps the records of a moment, as a snapshot does, has the grants of it too."""
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
@@ -96,4 +107,9 @@ def encode_instance(instance: Instance) -> bytes:
 
 
 def key_of(instance: Instance) -> InstanceKey:
-    return InstanceKey(canonical(instance.region_id), canonical(instance.service_id), canonical(instance.instance_id))
+    return identity(instance.region_id, instance.service_id, instance.instance_id)
+
+
+def identity(region_id: str | None, service_id: str | None, instance_id: str | None) -> InstanceKey:
+    """The key of what is called so, in any case."""
+    return InstanceKey(canonical(region_id), canonical(service_id), canonical(instance_id))

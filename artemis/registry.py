@@ -140,6 +140,11 @@ class Registry:
         """Every service with instances, in order of appearance."""
         return self._index.all()
 
+    def frozen_services(self) -> list[ServiceView]:
+        """The same as they are now: later calls of ``apply`` do not touch these views. Costs by services, and a copy of
+        each service to the first write that changes it afterwards."""
+        return self._index.freeze()
+
     def lease_deadline_ms(self, lease_id: int) -> int | None:
         """The lease time at which the lease ends unless renewed; None if there is no such lease."""
         return self._leases.deadline_ms(lease_id)
@@ -318,10 +323,10 @@ class Registry:
                 key = self._leases.drop(replaced.lease_id)  # equal, and one object instead of two to keep
             lease_id = self._next_lease_id
             self._next_lease_id = lease_id + 1
-            self._leases.grant(lease_id, key, item.ttl_ms, self.clock_ms)
+            grant = self._leases.grant(lease_id, key, item.ttl_ms, self.clock_ms)
             encoded = encode_instance(instance)
             revision = self._change("new" if replaced is None else "change", instance, len(encoded))
-            self._index.put(key, Record(instance, lease_id, revision), encoded, replaced)
+            self._index.put(key, Record(instance, lease_id, revision, grant), encoded, replaced)
             lease_ids.append(lease_id)
             created.append(replaced is None)
         self.lease_stats.registrations += len(created) - len(refused)
@@ -378,8 +383,8 @@ class Registry:
     # Snapshots
 
     def freeze(self) -> FrozenState:
-        """A copy of the whole state that later calls of ``apply`` do not touch. Shallow: values are shared."""
-        grants, deadlines_ms = self._leases.copies()
+        """The whole state as it is now, which later calls of ``apply`` do not touch. Copies the deadlines and the
+        remembered requests, and no records: a service is copied by the first write that changes it afterwards."""
         return FrozenState(
             limits=self._limits,
             applied_index=self.applied_index,
@@ -388,8 +393,7 @@ class Registry:
             next_lease_id=self._next_lease_id,
             digest=self.digest,
             services=self._index.freeze(),
-            grants=grants,
-            deadlines_ms=deadlines_ms,
+            deadlines_ms=self._leases.deadlines(),
             held_until_ms=self._leases.held.copy(),
             protection=self._protection.state(),
             changes_oldest=self._ring.oldest,
@@ -411,9 +415,9 @@ class Registry:
         registry.revision = state.revision
         registry.clock_ms = state.clock_ms
         registry._next_lease_id = state.next_lease_id
-        keys = {lease_id: grant.key for lease_id, grant in state.grants.items()}
-        registry._index = ServiceIndex.thaw(state.services, keys)
-        registry._leases = LeaseTable(state.grants, state.deadlines_ms, state.held_until_ms)
+        registry._index = ServiceIndex.thaw(state.services)
+        grants = {record.lease_id: record.grant for service in state.services for record in service.records}
+        registry._leases = LeaseTable(grants, state.deadlines_ms, state.held_until_ms)
         registry._protection = Protection(registry, state.protection)
         registry._ring = ChangeRing(limits.changes_max, limits.change_bytes_max, state.changes_oldest, state.changes)
         registry._sessions = state.sessions

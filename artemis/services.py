@@ -7,43 +7,25 @@ every node lists alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable
 from zlib import crc32
-
-import msgspec
 
 from artemis.model import InstanceKey, Record, canonical, encode_instance
 
 _DIGEST_MASK = 2**64 - 1
 
 
-class FrozenServices(msgspec.Struct, frozen=True):
-    """Every service at one moment, as parallel lists: ten thousand small copies would cost more than the references
-    in them. ``records`` holds ``sizes[0]`` records of the first service, then ``sizes[1]`` of the second, and so on."""
-
-    ids: list[str]
-    revisions: list[int]
-    sizes: list[int]
-    records: list[Record]
-
-    def each(self) -> Iterator[tuple[str, int, list[Record]]]:
-        """(service id as registered, revision, records) of each service."""
-        records = iter(self.records)
-        for service_id, revision, size in zip(self.ids, self.revisions, self.sizes, strict=True):
-            yield service_id, revision, list(islice(records, size))
-
-
 class ServiceView:
-    """A service with at least one instance. Live: valid until the registry's next ``apply``."""
+    """A service with at least one instance. Valid until the registry's next ``apply``, unless it is of a freeze."""
 
-    __slots__ = ("_by_key", "_revision", "_service_id")
+    __slots__ = ("_by_key", "_owner", "_revision", "_service_id")
 
-    def __init__(self, service_id: str, revision: int, by_key: dict[InstanceKey, Record]) -> None:
-        """Takes over ``by_key``."""
+    def __init__(self, service_id: str, revision: int, by_key: dict[InstanceKey, Record], owner: object = None) -> None:
+        """Takes over ``by_key``. ``owner``: what an index must own to change this view instead of a copy."""
         self._service_id = service_id
         self._revision = revision
         self._by_key = by_key
+        self._owner = owner
 
     @property
     def service_id(self) -> str:
@@ -64,17 +46,30 @@ class ServiceView:
     def __len__(self) -> int:
         return len(self._by_key)
 
+    def __eq__(self, other: object) -> bool:
+        """The same in all that readers can see, orders included."""
+        if not isinstance(other, ServiceView):
+            return NotImplemented
+        mine, theirs = (self._service_id, self._revision), (other._service_id, other._revision)
+        return mine == theirs and list(self._by_key.items()) == list(other._by_key.items())
+
+    __hash__ = None  # type: ignore[assignment]
+
 
 class ServiceIndex:
     """Records by service and key, with their number and a digest of all of them.
 
     The digest is the sum of each record's checksum modulo 2**64, so a write costs its own record only and the order of
     records does not enter. It finds states that differ by accident; it is no defence against an author of collisions.
+
+    A view is changed where it is only by the owner that made it, and each freeze makes a new owner. So a freeze costs
+    one reference per service, and what it gave away stays as it was.
     """
 
-    __slots__ = ("_digest", "_instance_count", "_services")
+    __slots__ = ("_digest", "_instance_count", "_owner", "_services")
 
     def __init__(self) -> None:
+        self._owner = object()
         self._services: dict[str, ServiceView] = {}
         self._instance_count = 0
         self._digest = 0
@@ -106,8 +101,11 @@ class ServiceIndex:
         service = self._services.get(key.service_id)
         if service is None:
             by_key = {key: record}
-            self._services[key.service_id] = ServiceView(record.instance.service_id, record.revision, by_key)
+            view = ServiceView(record.instance.service_id, record.revision, by_key, self._owner)
+            self._services[key.service_id] = view
         else:
+            if service._owner is not self._owner:
+                service = self._owned(key.service_id)
             service._service_id = record.instance.service_id
             service._revision = record.revision
             service._by_key[key] = record
@@ -120,7 +118,7 @@ class ServiceIndex:
     def remove(self, key: InstanceKey, record: Record, encoded: bytes, revision: int) -> None:
         """Take out ``record``, its instance also given as ``encoded``, which stands under ``key``. A service without
         instances goes with its last one."""
-        service = self._services[key.service_id]
+        service = self._owned(key.service_id)
         service._revision = revision
         del service._by_key[key]
         if not service._by_key:
@@ -128,27 +126,31 @@ class ServiceIndex:
         self._instance_count -= 1
         self._digest -= _checksum(record, encoded)
 
-    def freeze(self) -> FrozenServices:
-        """A copy that later writes do not touch."""
-        frozen = FrozenServices([], [], [], [])
-        ids, revisions, sizes, records = frozen.ids, frozen.revisions, frozen.sizes, frozen.records
-        for service in self._services.values():
-            ids.append(service._service_id)
-            revisions.append(service._revision)
-            sizes.append(len(service._by_key))
-            records.extend(service._by_key.values())
-        return frozen
+    def freeze(self) -> list[ServiceView]:
+        """Every service as it is now. From here on these views change no more: a write takes a copy of its service."""
+        self._owner = object()
+        return list(self._services.values())
 
     @classmethod
-    def thaw(cls, frozen: FrozenServices, keys: Mapping[int, InstanceKey]) -> ServiceIndex:
-        """An index with these services; ``keys`` by lease id. The digest is computed from the records."""
+    def thaw(cls, frozen: Iterable[ServiceView]) -> ServiceIndex:
+        """An index with these services, which it leaves as they are. The digest is computed from the records."""
         index = cls()
-        for service_id, revision, records in frozen.each():
-            by_key = {keys[record.lease_id]: record for record in records}
-            index._services[canonical(service_id)] = ServiceView(service_id, revision, by_key)
-        index._instance_count = len(frozen.records)
-        index._digest = digest_of(frozen.records)
+        records = 0
+        for service in frozen:
+            index._services[canonical(service._service_id)] = service
+            records += len(service)
+            index._digest += digest_of(service._by_key.values())
+        index._instance_count = records
         return index
+
+    def _owned(self, service_id: str) -> ServiceView:
+        """The service, to be changed: as a copy if it is that of a freeze too."""
+        service = self._services[service_id]
+        if service._owner is not self._owner:
+            by_key = service._by_key.copy()
+            service = ServiceView(service._service_id, service._revision, by_key, self._owner)
+            self._services[service_id] = service
+        return service
 
 
 def digest_of(records: Iterable[Record]) -> int:

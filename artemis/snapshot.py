@@ -19,12 +19,11 @@ from typing import TypeVar
 import msgspec
 
 from artemis.errors import DataDamaged
-from artemis.leases import Grant
-from artemis.model import Change, Instance, Member, Record, canonical, key_of
+from artemis.model import Change, Grant, Instance, InstanceKey, Member, Record, canonical, key_of
 from artemis.outcomes import Outcome
 from artemis.protection import ProtectionState
 from artemis.registry import FrozenState, Registry, StateLimits
-from artemis.services import FrozenServices
+from artemis.services import ServiceView
 from artemis.sessions import Remembered, Session
 
 SNAPSHOT_FORMAT = 2
@@ -136,7 +135,7 @@ def _rows(frozen: FrozenState) -> Iterator[msgspec.Struct]:
         next_lease_id=frozen.next_lease_id,
         digest=frozen.digest,
         changes_oldest=frozen.changes_oldest,
-        service_count=len(frozen.services.ids),
+        service_count=len(frozen.services),
         change_count=len(frozen.changes),
         request_count=len(frozen.requests),
         # By name: two nodes may have heard of origins in the same order, but nothing needs to depend on it.
@@ -144,25 +143,34 @@ def _rows(frozen: FrozenState) -> Iterator[msgspec.Struct]:
         members=list(frozen.members.values()),
         protection=frozen.protection,
     )
-    services = frozen.services
-    services.records.reverse()
-    for service_id, revision, record_count in zip(services.ids, services.revisions, services.sizes, strict=True):
-        yield ServiceRow(service_id, revision, record_count)
-        for _ in range(record_count):
-            record = services.records.pop()
-            lease_id = record.lease_id
-            grant = frozen.grants.pop(lease_id)
+    services, deadlines_ms, held_until_ms = frozen.services, frozen.deadlines_ms, frozen.held_until_ms
+    services.reverse()
+    while services:
+        service = services.pop()
+        yield ServiceRow(service.service_id, service.revision, len(service))
+        records = list(service.records)
+        del service
+        records.reverse()
+        while records:
+            record = records.pop()
+            lease_id, grant = record.lease_id, record.grant
             yield RecordRow(
                 record.instance,
                 lease_id,
                 record.revision,
                 grant.ttl_ms,
                 grant.granted_ms,
-                frozen.deadlines_ms.pop(lease_id),
-                frozen.held_until_ms.get(lease_id),
+                deadlines_ms.pop(lease_id),
+                held_until_ms.get(lease_id),
             )
-    yield from frozen.changes
-    for request_id, remembered in frozen.requests.items():
+    frozen.changes.reverse()
+    while frozen.changes:
+        yield frozen.changes.pop()
+    request_ids = list(frozen.requests)
+    request_ids.reverse()
+    while request_ids:
+        request_id = request_ids.pop()
+        remembered = frozen.requests.pop(request_id)
         yield RequestRow(request_id, remembered.fingerprint, remembered.clock_ms, remembered.outcome)
 
 
@@ -190,19 +198,16 @@ class _RowReader:
 
 def _read(rows: _RowReader) -> Registry:
     head = rows.next(_head_decoder)
-    grants: dict[int, Grant] = {}
     deadlines_ms: dict[int, int] = {}
     held_until_ms: dict[int, int] = {}
-    services = FrozenServices([], [], [], [])
-    for _ in range(head.service_count):
-        _read_service(rows, services, grants, deadlines_ms, held_until_ms)
-    changes = tuple(rows.next(_change_decoder) for _ in range(head.change_count))
+    services = [_read_service(rows, deadlines_ms, held_until_ms) for _ in range(head.service_count)]
+    changes = [rows.next(_change_decoder) for _ in range(head.change_count)]
     requests: dict[str, Remembered] = {}
     for _ in range(head.request_count):
         row = rows.next(_request_decoder)
         requests[row.id] = Remembered(row.fingerprint, row.clock_ms, row.outcome)
     rows.finish()
-    if max(grants, default=0) >= head.next_lease_id:
+    if max(deadlines_ms, default=0) >= head.next_lease_id:
         raise DataDamaged("snapshot: would give a lease id a second time")
     if len(requests) != head.request_count:
         raise DataDamaged("snapshot: holds a request id twice")
@@ -214,7 +219,6 @@ def _read(rows: _RowReader) -> Registry:
         next_lease_id=head.next_lease_id,
         digest=head.digest,
         services=services,
-        grants=grants,
         deadlines_ms=deadlines_ms,
         held_until_ms=held_until_ms,
         protection=head.protection,
@@ -229,28 +233,23 @@ def _read(rows: _RowReader) -> Registry:
     return registry
 
 
-def _read_service(
-    rows: _RowReader,
-    services: FrozenServices,
-    grants: dict[int, Grant],
-    deadlines_ms: dict[int, int],
-    held_until_ms: dict[int, int],
-) -> None:
+def _read_service(rows: _RowReader, deadlines_ms: dict[int, int], held_until_ms: dict[int, int]) -> ServiceView:
     service = rows.next(_service_decoder)
     service_key = canonical(service.service_id)
-    services.ids.append(service.service_id)
-    services.revisions.append(service.revision)
-    services.sizes.append(service.record_count)
+    by_key: dict[InstanceKey, Record] = {}
     for _ in range(service.record_count):
         row = rows.next(_record_decoder)
         key = key_of(row.instance)
         if key.service_id != service_key:
             raise DataDamaged(f"snapshot: service {service.service_id!r} holds an instance of {key.service_id!r}")
-        services.records.append(Record(row.instance, row.lease_id, row.revision))
-        grants[row.lease_id] = Grant(key, row.ttl_ms, row.granted_ms)
+        grant = Grant(key, row.ttl_ms, row.granted_ms)
+        by_key[key] = Record(row.instance, row.lease_id, row.revision, grant)
         deadlines_ms[row.lease_id] = row.deadline_ms
         if row.held_until_ms is not None:
             held_until_ms[row.lease_id] = row.held_until_ms
+    if len(by_key) != service.record_count:
+        raise DataDamaged("snapshot: holds an instance twice")
+    return ServiceView(service.service_id, service.revision, by_key)
 
 
 def _check_consistency(head: Head, registry: Registry) -> None:
@@ -263,7 +262,5 @@ def _check_consistency(head: Head, registry: Registry) -> None:
         raise DataDamaged("snapshot: two records share a lease")
     if registry.service_count != head.service_count:
         raise DataDamaged("snapshot: holds a service twice")
-    if sum(len(service) for service in registry.services()) != registry.instance_count:
-        raise DataDamaged("snapshot: holds an instance twice")
     if head.changes_oldest + head.change_count != head.revision:
         raise DataDamaged("snapshot: its changes do not end at its revision")

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from artemis.leases import Grant
 from artemis.model import Change, Member
 from artemis.protection import ProtectionState
-from artemis.services import FrozenServices
+from artemis.services import ServiceView
 from artemis.sessions import Remembered, Session
 
 
@@ -34,7 +33,7 @@ class StateLimits(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class FrozenState(NamedTuple):
-    """The whole state at one index. Its containers are its own; the values in them are immutable."""
+    """The whole state at one index. Its containers are its own; nothing that is in them changes any more."""
 
     limits: StateLimits
     applied_index: int
@@ -42,13 +41,12 @@ class FrozenState(NamedTuple):
     clock_ms: int
     next_lease_id: int
     digest: int
-    services: FrozenServices
-    grants: dict[int, Grant]
+    services: list[ServiceView]
     deadlines_ms: dict[int, int]
     held_until_ms: dict[int, int]
     protection: ProtectionState
     changes_oldest: int
-    changes: tuple[Change, ...]
+    changes: list[Change]
     sessions: dict[str, Session]
     members: dict[str, Member]
     requests: dict[str, Remembered]

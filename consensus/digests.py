@@ -177,7 +177,8 @@ class Reread:
     def __init__(self, registry: Registry) -> None:
         self._expected = registry.digest
         self._count = registry.instance_count
-        self._records: list[Record] = [record for service in registry.services() for record in service.records]
+        self._services = registry.frozen_services()
+        self._records: list[Record] = []
         self._sum = 0
         self._read = 0
 
@@ -190,6 +191,8 @@ class Reread:
         if count:
             # Those read are let go: of records that were replaced meanwhile this list alone holds the old ones, and
             # freeing 100,000 of them at the end would take 100 ms in one piece.
+            while len(self._records) < count and self._services:
+                self._records += self._services.pop().records
             self._sum += digest_of(self._records[-count:])
             del self._records[-count:]
             self._read += count

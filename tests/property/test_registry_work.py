@@ -112,6 +112,20 @@ def test_a_write_copies_nothing_that_grows(write: Callable[[Replica], None], fil
     assert 0 < taken < 20_000
 
 
+def test_a_freeze_of_the_services_copies_no_instance() -> None:
+    registry = one_service(LARGE).registry
+    assert memory_bytes(registry.frozen_services) < 1_000
+    assert bytecodes(registry.frozen_services) < 100
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_after_a_freeze_copies_its_own_service_only(write: Callable[[Replica], None]) -> None:
+    replica = many_services(LARGE)
+    frozen = replica.registry.frozen_services()
+    assert 0 < memory_bytes(lambda: write(replica)) < 20_000
+    assert len(frozen) == LARGE
+
+
 def test_the_counters_see_a_loop_and_a_copy() -> None:
     replica = many_services(LARGE)
     loop = bytecodes(lambda: [view.revision for view in replica.registry.services()])

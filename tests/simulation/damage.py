@@ -19,7 +19,7 @@ def flip_a_bit_of_a_record(registry: Registry) -> None:
     by_key, key = _some_record(registry)
     record = by_key[key]
     flipped = msgspec.structs.replace(record.instance, port=record.instance.port ^ 4)
-    by_key[key] = Record(flipped, record.lease_id, record.revision)
+    by_key[key] = msgspec.structs.replace(record, instance=flipped)
 
 
 def flip_a_bit_of_the_digest(registry: Registry) -> None:

@@ -281,7 +281,7 @@ def compare_the_epoch_with_the_expected_revision(patch: pytest.MonkeyPatch) -> N
 
     def confused(condition: Condition | None, record: Record | None) -> bool:
         if record is not None:
-            record = Record(record.instance, record.revision, record.lease_id)
+            record = Record(record.instance, record.revision, record.lease_id, record.grant)
         return guarded(condition, record)
 
     patch.setattr(registry, "_holds", confused)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from artemis.consensus.digests import CHECKPOINTS_KEPT, DIGEST_FORMAT, DOUBT_SECONDS, Reread, StateDigests
@@ -193,7 +194,7 @@ def test_a_pass_over_the_records_finds_the_one_that_changed_where_it_lies(at_onc
         assert well.advance(at_once) is None
     by_key = next(iter(replica.registry.services()))._by_key
     key = next(iter(by_key))
-    by_key[key] = type(by_key[key])(instance("s0", "other"), by_key[key].lease_id, by_key[key].revision)
+    by_key[key] = msgspec.structs.replace(by_key[key], instance=instance("s0", "other"))
     damaged = Reread(replica.registry)
     found = [damaged.advance(at_once) for _ in range(21) if not damaged.finished]
     assert found[-1] is not None

@@ -114,10 +114,8 @@ def test_a_lease_that_is_unknown_has_no_deadline_and_cannot_be_renewed() -> None
 
 def test_a_step_pays_for_queued_times_that_came_up_and_not_for_all_leases() -> None:
     table = LeaseTable()
-    for lease_id in range(1_000):
-        table.grant(lease_id, key(str(lease_id)), 1_000 + lease_id, 0)
-    grants, deadlines_ms = table.copies()
-    counted = CountedDeadlines(deadlines_ms)
+    grants = {lease_id: table.grant(lease_id, key(str(lease_id)), 1_000 + lease_id, 0) for lease_id in range(1_000)}
+    counted = CountedDeadlines(table.deadlines())
     table = LeaseTable(grants, counted)
     counted.reads = 0
     assert len(table.take_due(1_000 + LEASE_STAMP_ERROR_MS + 4, 1_000)) == 5

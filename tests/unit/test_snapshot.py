@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from artemis import snapshot
-from artemis.commands import Announce, Renew, RequestId
+from artemis.commands import Announce, Entry, Renew, RequestId
 from artemis.errors import DataDamaged
 from artemis.model import Compacted, Member
 from artemis.outcomes import Refused
-from artemis.registry import Registry, StateLimits
+from artemis.registry import FrozenState, Registry, StateLimits
 from tests.support.replica import Replica, frozen_bytes, instance, register, unregister
 
 X = RequestId("x", b"12345678")
@@ -103,6 +103,25 @@ def test_what_is_frozen_stays_while_the_registry_goes_on() -> None:
     replica.step(10**9)
     assert replica.registry.instance_count == 0
     assert b"".join(snapshot.encode(frozen)) == data
+
+
+def test_each_of_several_freezes_stays_as_it_was() -> None:
+    replica = busy()
+    kept: list[tuple[FrozenState, bytes]] = []
+    for number in range(3):
+        for _ in range(2):  # the second freezes what the first has frozen already
+            kept.append((snapshot.freeze(replica.registry), frozen_bytes(replica.registry)))
+        replica.register(instance("Zeta", "0", port=number), instance("Zeta", f"new{number}"), instance(f"s{number}"))
+        replica.propose(unregister(instance("Zeta", "2"), instance(f"s{number - 1}")))
+        views = [*replica.registry.services(), *replica.registry.frozen_services()]
+        assert views[: len(views) // 2] == views[len(views) // 2 :]
+    restored = snapshot.decode(kept[3][1])
+    again = snapshot.freeze(restored)
+    restored.apply(restored.applied_index + 1, Entry(10**9))
+    assert restored.instance_count == 0
+    assert b"".join(snapshot.encode(again)) == kept[3][1]
+    assert [b"".join(snapshot.encode(frozen)) for frozen, _ in kept] == [data for _, data in kept]
+    assert len({data for _, data in kept}) == 3
 
 
 def test_another_thread_writes_while_this_one_applies() -> None:
@@ -200,7 +219,6 @@ def _wrong(rows: list[Row], fault: str) -> list[Row]:
             head[5] = None
         case "an instance twice":
             rows[3] = [rows[2][0], *rows[3][1:]]
-            head[5] = None
         case "a service twice":
             head[7] = 3
             rows[2:3] = [rows[2], ["zeta", 6, 1]]
