@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -182,3 +183,12 @@ def test_an_instance_larger_than_the_log_takes_is_refused_with_the_bound(start: 
     status = answer.json()["response_status"]
     assert status["error_code"] == "bad-request"
     assert "at most 1048576 are allowed in one request: send fewer of them, or less metadata" in status["error_message"]
+
+
+def test_every_metric_that_the_documents_and_alerts_name_is_exported(start: Start) -> None:
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", root / "configs" / "alerts.yml", *(root / "docs").glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"artemis_[a-z_]+", page.read_text(encoding="utf-8"))}
+    assert "artemis_node_ready" in named
+    exported = httpx.get(start().url + "/metrics").text
+    assert {name for name in named if name.rstrip("_") not in exported} == set()
