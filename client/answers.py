@@ -22,6 +22,8 @@ R = TypeVar("R", bound=Response)
 
 RETRYABLE_CODES = frozenset({"service-unavailable", "rate-limited", "internal-service-error", "unknown"})
 """Troubles of one node. All others are about the request, and every node would say the same."""
+AGE_UNKNOWN_MS = 9_007_199_254_740
+"""2**53 microseconds: what nodes write for an age that nobody vouches for."""
 RETRYABLE_HTTP = frozenset({408, 425, 429})
 
 # "lab/zone1/svc1/i1: Exception: instance.url is blank", and the older "argument instance.url is null or whitespace"
@@ -186,12 +188,12 @@ def _key(failed: WireFailedInstance) -> InstanceKey | None:
 def _provenance(answer: Answer, node: str) -> Provenance:
     headers = answer.headers
     revision = headers.get("x-artemis-revision", "")
-    lag_ms = headers.get("x-artemis-apply-lag-ms", "")
+    age_ms = _number(headers.get("x-artemis-apply-lag-ms", ""))
     return Provenance(
         node=headers.get("x-artemis-node") or node,
         revision=int(revision) if revision.isascii() and revision.isdecimal() else None,
         consistency=headers.get("x-artemis-consistency"),
-        age_ms=_number(lag_ms),
+        age_ms=age_ms if age_ms is not None and age_ms < AGE_UNKNOWN_MS else None,
     )
 
 

@@ -47,8 +47,13 @@ class Core:
         rng: random.Random,
         new_request_id: Callable[[], str],
     ) -> None:
-        if isinstance(nodes, str):
-            raise InvalidInput("nodes", "must be a list of addresses, not one string")
+        if isinstance(nodes, str) or not isinstance(nodes, Iterable):
+            raise InvalidInput("nodes", f"must be a list of addresses, not {nodes!r}")
+        for field, value in (("region_id", region_id), ("zone_id", zone_id)):
+            if value is not None and not isinstance(value, str):
+                raise InvalidInput(field, f"must be a text, not {value!r}")
+        if not isinstance(policy, RetryPolicy):
+            raise InvalidInput("policy", f"must be a RetryPolicy, not {policy!r}")
         self._region_id = region_id
         self._zone_id = zone_id
         self._default_ttl_ms = _checked_ttl("default_ttl_ms", default_ttl_ms)
@@ -69,6 +74,8 @@ class Core:
 
     def new_lease(self, instance: Instance, ttl_ms: int | None, expected: wire.Expected = wire.ANYTHING) -> Lease:
         """Checked before anything is sent. Raises ``InvalidInput``."""
+        if not isinstance(instance, Instance):
+            raise InvalidInput("instance", f"must be an Instance, not {instance!r}")
         for field in ("service_id", "instance_id", "url"):
             value = getattr(instance, field)
             if not (isinstance(value, str) and value.strip()):

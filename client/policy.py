@@ -26,8 +26,10 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (value > 0 and math.isfinite(value)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise InvalidInput(field.name, f"must be a number above 0, not {value!r}")
+        if not isinstance(self.attempts_max, int):
+            raise InvalidInput("attempts_max", f"must be a whole number, not {self.attempts_max!r}")
 
     def timeouts(self, remaining_s: float) -> Timeouts:
         """Limits of one attempt. With little time left both shrink alike, so that their sum fits."""

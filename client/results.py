@@ -23,7 +23,7 @@ class Provenance:
     consistency: str | None = None
     """The level really given."""
     age_ms: float | None = None
-    """How far the node was behind what is committed, as it measured it."""
+    """How old the state was at most, as the node can prove it; None also if it cannot."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ cluster's history is not the one the revision is of, are the services read again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, cast
 
 from artemis.client import wire
@@ -99,17 +99,19 @@ def checked(services: str | Sequence[str] | None, since: int | None, wait_s: flo
     """The services as asked, without repetitions. Raises ``InvalidInput``."""
     if since is not None and (isinstance(since, bool) or not isinstance(since, int) or since < 0):
         raise InvalidInput("since", f"must be a revision, 0 or more, not {since!r}")
-    if not 0 < wait_s <= WAIT_S_MAX:
+    if not isinstance(wait_s, int | float) or not 0 < wait_s <= WAIT_S_MAX:
         raise InvalidInput("wait_s", f"must be above 0 and at most {WAIT_S_MAX:g} seconds, not {wait_s!r}")
     if services is None:
         return None
-    names = (services,) if isinstance(services, str) else tuple(dict.fromkeys(services))
+    if not isinstance(services, Iterable):
+        raise InvalidInput("services", f"must be ids of services, not {services!r}")
+    names = (services,) if isinstance(services, str) else tuple(services)
     for name in names:
         if not isinstance(name, str) or not name.strip() or "," in name:
             raise InvalidInput("services", f"each must be the id of a service, without commas, not {name!r}")
     if not names:
         raise InvalidInput("services", "must name a service; None watches all of them")
-    return names
+    return tuple(dict.fromkeys(names))
 
 
 def _accept(response: wire.WatchResponse, provenance: Provenance) -> Found:

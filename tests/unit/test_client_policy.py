@@ -14,11 +14,17 @@ from artemis.client.policy import RetryBudget, RetryPolicy
 from artemis.errors import InvalidInput
 
 
-@pytest.mark.parametrize("bad", [0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [0, -1.0, float("nan"), float("inf"), "5", None, True])
 @pytest.mark.parametrize("field", ["budget_s", "attempts_max", "read_timeout_s", "backoff_base_s"])
 def test_a_policy_that_cannot_work_is_refused(field: str, bad: float) -> None:
     values: dict[str, Any] = {field: bad}
     with pytest.raises(InvalidInput, match=field):
+        RetryPolicy(**values)
+
+
+def test_attempts_are_counted_in_whole_numbers() -> None:
+    values: dict[str, Any] = {"attempts_max": 1.5}
+    with pytest.raises(InvalidInput, match="attempts_max"):
         RetryPolicy(**values)
 
 

@@ -19,6 +19,7 @@ from artemis.client import (
     RetryPolicy,
     Unavailable,
 )
+from artemis.consensus.freshness import UNKNOWN_MS
 from tests.support.client_drivers import AsyncDriver, Driver, SyncDriver
 from tests.support.fake_cluster import NODES, FakeCluster, Trouble
 
@@ -260,7 +261,19 @@ def test_unknown_levels_and_misplaced_bounds_are_refused(driver: Driver, cluster
     assert cluster.requests == []
 
 
-@pytest.mark.parametrize("nodes", [[], "http://127.0.0.1:1", ["127.0.0.1:8081"], ["ftp://a"], ["http://a:x"]])
+def test_what_is_no_instance_and_no_policy_is_refused(new_driver: NewDriver, cluster: FakeCluster) -> None:
+    with pytest.raises(InvalidInput, match="instance"):
+        new_driver().register(cast(Instance, {"service_id": "orders"}))
+    wrong: tuple[tuple[str, Any], ...] = (("policy", 5), ("region_id", 5), ("zone_id", b"z"))
+    for option, value in wrong:
+        with pytest.raises(InvalidInput, match=option):
+            new_driver(**{option: value})
+    assert cluster.requests == []
+
+
+@pytest.mark.parametrize(
+    "nodes", [[], "http://127.0.0.1:1", ["127.0.0.1:8081"], ["ftp://a"], ["http://a:x"], None, 5, [None]]
+)
 def test_bad_addresses_are_refused(nodes: Any) -> None:
     from artemis.client import ArtemisClient
 
@@ -311,6 +324,11 @@ def test_an_earlier_server_says_nothing_about_its_answers(driver: Driver, cluste
     found = driver.lookup("orders")
     assert (found.revision, found.age_ms) == (None, None)
     assert found.node in NODES
+
+
+def test_an_age_that_nobody_vouches_for_is_unknown(driver: Driver, cluster: FakeCluster) -> None:
+    cluster.extra_headers = {"x-artemis-apply-lag-ms": str(UNKNOWN_MS)}
+    assert driver.lookup("orders").age_ms is None
 
 
 # --- heartbeats

@@ -186,7 +186,10 @@ def test_a_cluster_that_lost_its_history_is_read_anew(watch: Watch) -> None:
         ((), {"since": "now"}, "since"),
         ((), {"wait_s": 0}, "wait_s"),
         ((), {"wait_s": 301}, "wait_s"),
+        ((), {"wait_s": "5"}, "wait_s"),
         (([],), {}, "services"),
+        ((5,), {}, "services"),
+        (([["a"]],), {}, "services"),
         ((["a", " "],), {}, "services"),
         (("a,b",), {}, "services"),
     ],
@@ -240,7 +243,7 @@ def test_a_node_that_lets_nobody_wait_at_all_ends_the_watch(watch: Watch) -> Non
 
 def test_services_that_no_address_holds_are_refused(watch: Watch) -> None:
     cluster = FakeCluster()
-    with pytest.raises(InvalidInput, match="services: .* without it all are watched"):
+    with pytest.raises(InvalidInput, match=r"services: .* without it all are watched"):
         watch(cluster, [f"{number}-{'é' * 30}" for number in range(900)])
     assert cluster.requests == []
 
