@@ -103,7 +103,7 @@ class Engine:
     def start(self) -> None:
         self._world.links.start(self)
         if not self.core.peers():
-            self.core.campaign_now()
+            self.core.elections.campaign_now()
         # The first barrier that passes proves that this node has applied all that a current leader knows.
         self.reading.barriers.join(float("inf"), self.standing.on_caught_up)
         self._tick()
@@ -275,7 +275,7 @@ class Engine:
             if core.behind and core.applied_index > applied:
                 self.wake()  # for the next slice, behind what has arrived meanwhile
         if core.role == "leader" and not self.may_campaign():
-            core.step_down()
+            core.elections.step_down()
         if (core.term, core.leader_id) != self._seen:
             self._notice_leadership()
         if len(self.proposing.session):
@@ -286,7 +286,7 @@ class Engine:
             appended = self.leadership.advance(self)
             if appended or core.commit_index > self.leadership.announced_commit:
                 self.leadership.announced_commit = core.commit_index
-                core.broadcast()
+                core.replication.broadcast()
         self.reading.advance()
 
     def _notice_leadership(self) -> None:
@@ -299,7 +299,7 @@ class Engine:
         if self.closed or self.failed is not None:
             return
         self.gate.open()
-        self._guarded(self.core.on_synced)
+        self._guarded(self.core.replication.on_synced)
         self.wake()
 
     def on_disk_failed(self) -> None:

@@ -62,9 +62,9 @@ def receive(to: Recipient, peer: str, message: Message) -> None:
     core = to.core
     match message:
         case AppendEntries():
-            core.on_append_entries(peer, message)
+            core.following.on_append_entries(peer, message)
         case AppendReply():
-            core.on_append_reply(peer, message)
+            core.replication.on_append_reply(peer, message)
         case ReadProbe() | ReadIndexReply():
             if message.term == core.term:
                 _from_the_leader(to, peer, message)
@@ -72,19 +72,19 @@ def receive(to: Recipient, peer: str, message: Message) -> None:
             if message.term == core.term and core.role == "leader":
                 _to_the_leader(to, peer, message)
         case Heartbeat():
-            core.on_heartbeat(peer, message)
+            core.following.on_heartbeat(peer, message)
         case PreVoteRequest():
-            core.on_prevote_request(peer, message)
+            core.elections.on_prevote_request(peer, message)
         case PreVoteGranted():
-            core.on_prevote_granted(peer, message)
+            core.elections.on_prevote_granted(peer, message)
         case VoteRequest():
-            core.on_vote_request(peer, message)
+            core.elections.on_vote_request(peer, message)
         case VoteGranted():
-            core.on_vote_granted(peer, message)
+            core.elections.on_vote_granted(peer, message)
         case TimeoutNow():
-            core.on_timeout_now(peer, message.term)
+            core.elections.on_timeout_now(peer, message.term)
         case TermHint():
-            core.on_term_hint(message.term)
+            core.elections.on_term_hint(message.term)
         case SnapshotChunk():
             _snapshot_chunk(to, peer, message)
         case Introduction():
@@ -114,10 +114,10 @@ def _to_the_leader(
         case ReadIndexRequest():
             to.leadership.confirmations.ask(lambda index: _answer_read(to, peer, message, index))
         case ReadProbeReply():
-            to.core.heard(peer)
+            to.core.replication.heard(peer)
             to.leadership.confirmations.on_answer(peer, message.round)
         case SnapshotReply():
-            to.core.heard(peer)
+            to.core.replication.heard(peer)
             to.snapshots.on_reply(peer, message)
 
 
@@ -128,13 +128,13 @@ def _answer_read(to: Recipient, peer: str, request: ReadIndexRequest, index: int
 
 def _snapshot_chunk(to: Recipient, peer: str, chunk: SnapshotChunk) -> None:
     if to.admission.done:
-        to.core.on_leader_contact(peer, chunk.term)
+        to.core.following.on_leader_contact(peer, chunk.term)
         if chunk.term == to.core.term:
             to.snapshots.on_chunk(peer, chunk)
         return
     needed = to.admission.rejoin_from
     if needed is not None and chunk.index >= needed and chunk.term >= to.core.term:
-        to.core.adopt_term(chunk.term, peer)
+        to.core.elections.adopt_term(chunk.term, peer)
         to.snapshots.on_chunk(peer, chunk)
 
 
@@ -142,7 +142,7 @@ def _confirm_rejoin(to: Recipient, peer: str, journal_id: bytes) -> None:
     """As leader: ``peer`` lost its data. It does not answer probes, so those who confirm this leader are others."""
     if to.core.leader_ready and not to.snapshots.serving_rejoin(peer, journal_id):
         term = to.core.term
-        to.core.forget_match(peer)
+        to.core.replication.forget_match(peer)
         to.leadership.confirmations.ask(lambda index: _send_state(to, peer, term, index, journal_id))
 
 

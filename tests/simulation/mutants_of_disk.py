@@ -13,6 +13,7 @@ from artemis.consensus.admission import Admission
 from artemis.consensus.core import RaftCore
 from artemis.consensus.disk import FileDisk
 from artemis.consensus.diskwatch import DiskWatch
+from artemis.consensus.elections import Elections
 from artemis.consensus.journal import Journal
 from artemis.consensus.ports import Disk, DiskQueue
 from artemis.consensus.records import Bad, Record, Vote
@@ -20,7 +21,7 @@ from artemis.consensus.segments import SegmentWriter
 from artemis.consensus.snapshots import SnapshotStore
 from artemis.consensus.snapshotting import Snapshotting
 from artemis.consensus.timing import Bounds
-from artemis.consensus.wire import RejoinIndex, SnapshotChunk, SnapshotReply
+from artemis.consensus.wire import SnapshotChunk, SnapshotReply
 from artemis.registry import FrozenState
 from tests.simulation.disk import SimFile
 from tests.simulation.mutant import Named, Seeds, faults, mutant
@@ -270,28 +271,15 @@ def rejoin_without_the_operators_word(patch: pytest.MonkeyPatch) -> None:
 
 @mutant(
     "J4",
-    "admission.Admission.on_rejoin_index",
-    Named(ADMISSION + "the_state_may_come_before_the_names_of_the_founders"),
-)
-def be_admitted_without_knowing_the_founders(patch: pytest.MonkeyPatch) -> None:
-    def on_rejoin_index(self: Any, message: RejoinIndex) -> None:
-        if message.journal_id == self._host.journal.journal_id and self._rejoin and self.rejoin_from is None:
-            self.rejoin_from = message.index
-
-    patch.setattr(Admission, "on_rejoin_index", on_rejoin_index)
-
-
-@mutant(
-    "J4",
-    "core.RaftCore.adopt_term",
+    "elections.Elections.adopt_term",
     Named("simulation/test_worst_moments.py::test_a_rejoined_member_has_no_vote_left_in_the_term_it_took_over"),
 )
 def rejoin_with_a_free_vote(patch: pytest.MonkeyPatch) -> None:
-    def adopt(self: Any, term: int, leader: str) -> None:
+    def adopt(self: Elections, term: int, leader: str) -> None:
         if term > self.term:
-            self._SyncObj__setCurrentTerm(term, None)
+            self._raft.enter_term(term, None)
 
-    patch.setattr(RaftCore, "adopt_term", adopt)
+    patch.setattr(Elections, "adopt_term", adopt)
 
 
 @mutant("I", "admission.refuse_other_members", Named(ADMISSION + "data_of_another_set_of_members_is_refused"))

@@ -8,12 +8,15 @@ import msgspec
 import pysyncobj
 import pytest
 
-from artemis.consensus import appendcheck, core, seams
+from artemis.consensus import appendcheck, core, library, seams
 from artemis.consensus.appendcheck import Reply, Verdict
 from artemis.consensus.core import RaftCore
+from artemis.consensus.elections import Elections
 from artemis.consensus.engine import Engine
+from artemis.consensus.following import Following
 from artemis.consensus.journal import Journal
 from artemis.consensus.prevote import PreVote
+from artemis.consensus.replication import Replication
 from artemis.consensus.wire import (
     AppendEntries,
     AppendReply,
@@ -103,14 +106,16 @@ def commit_what_was_not_verified(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(appendcheck, "check", unguarded)
 
 
-@mutant("A", "core.RaftCore.on_leader_contact", Named(CORE + "a_message_that_verifies_nothing_moves_no_commit_index"))
+@mutant(
+    "A", "following.Following.on_leader_contact", Named(CORE + "a_message_that_verifies_nothing_moves_no_commit_index")
+)
 def commit_at_a_heartbeat(patch: pytest.MonkeyPatch) -> None:
-    def unguarded(self: RaftCore, peer: str, term: int) -> None:
+    def unguarded(self: Following, peer: str, term: int) -> None:
         if self._accept_leader(peer, term):
             nothing = Reply(self._journal.last_index + 1, success=False, reset=False)
             self._feed(peer, term, Verdict(nothing, self._journal.last_index))
 
-    patch.setattr(RaftCore, "on_leader_contact", unguarded)
+    patch.setattr(Following, "on_leader_contact", unguarded)
 
 
 @mutant(
@@ -167,14 +172,14 @@ def campaign_before_the_own_vote_is_on_disk(patch: pytest.MonkeyPatch) -> None:
 
 @mutant(
     "D1",
-    "core.RaftCore._on_acknowledged",
+    "replication.Replication._on_acknowledged",
     Seeds(faults("kill", "slow-disk"), "on the disks of|without the committed"),
 )
 def count_the_leader_before_its_disk(patch: pytest.MonkeyPatch) -> None:
-    def unguarded(self: RaftCore, peer: str, index: int) -> None:
-        self._feed_reply(self._nodes[peer], index + 1, success=True, reset=False)
+    def unguarded(self: Replication, peer: str, index: int) -> None:
+        self._raft.take_append_reply(peer, index + 1, success=True, reset=False)
 
-    patch.setattr(RaftCore, "_on_acknowledged", unguarded)
+    patch.setattr(Replication, "_on_acknowledged", unguarded)
 
 
 @mutant("D1", "engine.Engine._take_part", Seeds(faults("power-cut", members=1), "on the disks of", budget=3))
@@ -197,45 +202,45 @@ def a_lone_member_commits_in_the_tick_that_elects_it(patch: pytest.MonkeyPatch) 
 # what a leader counts and sends
 
 
-@mutant("B", "core.RaftCore.on_append_reply", Named(CORE + "an_acknowledgement_of_another_term_is_dropped"))
+@mutant("B", "replication.Replication.on_append_reply", Named(CORE + "an_acknowledgement_of_another_term_is_dropped"))
 def count_acknowledgements_of_other_terms(patch: pytest.MonkeyPatch) -> None:
-    guarded = RaftCore.on_append_reply
+    guarded = Replication.on_append_reply
     patch.setattr(
-        RaftCore,
+        Replication,
         "on_append_reply",
-        lambda self, peer, message: guarded(self, peer, msgspec.structs.replace(message, term=self.term)),
+        lambda self, peer, message: guarded(self, peer, msgspec.structs.replace(message, term=self._raft.term)),
     )
 
 
 @mutant(
     "C",
-    "core.RaftCore._on_acknowledged",
+    "replication.Replication._on_acknowledged",
     Named(CORE + "an_acknowledgement_does_not_send_again_what_is_on_its_way"),
 )
 def let_the_next_index_go_back(patch: pytest.MonkeyPatch) -> None:
-    guarded = RaftCore._on_acknowledged
+    guarded = Replication._on_acknowledged
 
-    def unguarded(self: Any, peer: str, index: int) -> None:
+    def unguarded(self: Replication, peer: str, index: int) -> None:
         guarded(self, peer, index)
-        self._SyncObj__raftNextIndex[self._nodes[peer]] = min(index, self._journal.synced_index) + 1
+        self._raft.set_next_index(peer, min(index, self._journal.synced_index) + 1)
 
-    patch.setattr(RaftCore, "_on_acknowledged", unguarded)
+    patch.setattr(Replication, "_on_acknowledged", unguarded)
 
 
 @mutant(
     "N7",
-    "core.RaftCore.on_append_reply",
+    "replication.Replication.on_append_reply",
     Named(CORE + "the_lowest_of_several_resets_wins_and_never_below_the_match"),
 )
 def let_the_last_reset_win(patch: pytest.MonkeyPatch) -> None:
-    guarded = RaftCore.on_append_reply
+    guarded = Replication.on_append_reply
 
-    def unguarded(self: Any, peer: str, message: AppendReply) -> None:
-        if message.reset and self.role == "leader":
-            self._SyncObj__raftNextIndex[self._nodes[peer]] = message.next_index
+    def unguarded(self: Replication, peer: str, message: AppendReply) -> None:
+        if message.reset and self._raft.role == "leader":
+            self._raft.set_next_index(peer, message.next_index)
         guarded(self, peer, message)
 
-    patch.setattr(RaftCore, "on_append_reply", unguarded)
+    patch.setattr(Replication, "on_append_reply", unguarded)
 
 
 @mutant(
@@ -250,15 +255,15 @@ def answer_no_snapshot_yet(patch: pytest.MonkeyPatch) -> None:
 # elections
 
 
-@mutant("J2", "core.RaftCore.on_vote_granted", Named(CORE + "one_voter_heard_twice_does_not_elect"))
+@mutant("J2", "elections.Elections.on_vote_granted", Named(CORE + "one_voter_heard_twice_does_not_elect"))
 def count_a_voter_twice(patch: pytest.MonkeyPatch) -> None:
-    guarded = RaftCore.on_vote_granted
+    guarded = Elections.on_vote_granted
 
-    def unguarded(self: RaftCore, peer: str, message: VoteGranted) -> None:
+    def unguarded(self: Elections, peer: str, message: VoteGranted) -> None:
         self._voters = (message.term, set())
         guarded(self, peer, message)
 
-    patch.setattr(RaftCore, "on_vote_granted", unguarded)
+    patch.setattr(Elections, "on_vote_granted", unguarded)
 
 
 @mutant("G2", "prevote.PreVote.may_campaign", Named(SCHEDULES + "a_returning_node_does_not_depose_a_healthy_leader"))
@@ -282,13 +287,13 @@ def grant_a_pre_vote_under_a_live_leader(patch: pytest.MonkeyPatch) -> None:
 
 @mutant(
     "G2",
-    "core.RaftCore.on_vote_request",
+    "elections.Elections.on_vote_request",
     Named(CORE + "who_hears_a_leader_neither_votes_nor_takes_over_the_term"),
 )
 def vote_under_a_live_leader(patch: pytest.MonkeyPatch) -> None:
-    guarded = RaftCore.on_vote_request
+    guarded = Elections.on_vote_request
     patch.setattr(
-        RaftCore,
+        Elections,
         "on_vote_request",
         lambda self, peer, message: guarded(self, peer, msgspec.structs.replace(message, transfer=True)),
     )
@@ -296,32 +301,32 @@ def vote_under_a_live_leader(patch: pytest.MonkeyPatch) -> None:
 
 @mutant(
     "G1",
-    "core.RaftCore.__init__ (leaderFallbackTimeout)",
+    "library.TypedSyncObj.__init__ (leaderFallbackTimeout)",
     Named(SCHEDULES + "a_leader_without_a_majority_gives_up_within_an_election_timeout"),
 )
 def lead_for_30_seconds_without_a_majority(patch: pytest.MonkeyPatch) -> None:
     real = pysyncobj.SyncObjConf
-    patch.setattr(core, "SyncObjConf", lambda **options: real(**{**options, "leaderFallbackTimeout": 30.0}))
+    patch.setattr(library, "SyncObjConf", lambda **options: real(**{**options, "leaderFallbackTimeout": 30.0}))
 
 
-@mutant("G3", "core.RaftCore.on_term_hint", Named(CORE + "a_higher_term_ends_a_leadership"))
+@mutant("G3", "elections.Elections.on_term_hint", Named(CORE + "a_higher_term_ends_a_leadership"))
 def ignore_a_hint_of_a_later_term(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(RaftCore, "on_term_hint", lambda self, term: None)
+    patch.setattr(Elections, "on_term_hint", lambda self, term: None)
 
 
 @mutant("J", "pysyncobj, request_vote", Seeds(faults("kill", "isolate"), "without the committed"))
 def vote_for_whoever_lacks_entries(patch: pytest.MonkeyPatch) -> None:
     """The library's own rule; it shows that leader completeness is really looked at."""
-    guarded = RaftCore.on_vote_request
+    guarded = Elections.on_vote_request
     pre_vote = PreVote.on_request
 
-    def vote(self: RaftCore, peer: str, message: VoteRequest) -> None:
+    def vote(self: Elections, peer: str, message: VoteRequest) -> None:
         guarded(self, peer, msgspec.structs.replace(message, last_term=message.term, last_index=1 << 40))
 
     def grant(self: PreVote, peer: str, request: PreVoteRequest) -> None:
         pre_vote(self, peer, msgspec.structs.replace(request, last_term=1 << 40))
 
-    patch.setattr(RaftCore, "on_vote_request", vote)
+    patch.setattr(Elections, "on_vote_request", vote)
     patch.setattr(PreVote, "on_request", grant)
 
 

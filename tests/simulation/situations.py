@@ -92,11 +92,11 @@ class WatchfulEngine(ObservedEngine):
 
     def observe(self, watch: Invariants) -> None:
         super().observe(watch)
-        journal, windows = self.journal, self.core._windows
+        journal, windows = self.journal, self.core.replication.windows
         self._restarted = not journal.recovery.created
         if journal.recovery.cut_bytes:
             self._meet("torn end cut at start")
-        admit, drop, reopen = windows.admit, journal.deleteEntriesTo, self.core.on_synced
+        admit, drop, reopen = windows.admit, journal.deleteEntriesTo, self.core.replication.on_synced
         hand_over = self.proposing.hand_over
 
         def watched_admit(peer: str, first_index: int, last_index: int, size: int) -> bool:
@@ -110,7 +110,7 @@ class WatchfulEngine(ObservedEngine):
             self._dropped_at_lsn = journal.lsn
 
         def watched_synced() -> None:
-            if self.core._held_acks:
+            if self.core.replication._held_acks:
                 self._meet("acknowledgement held for the leader's own disk")
             reopen()
 
@@ -124,7 +124,7 @@ class WatchfulEngine(ObservedEngine):
 
         windows.admit = watched_admit  # type: ignore[method-assign]
         journal.deleteEntriesTo = watched_drop  # type: ignore[method-assign]
-        self.core.on_synced = watched_synced  # type: ignore[method-assign]
+        self.core.replication.on_synced = watched_synced  # type: ignore[method-assign]
         self.proposing.hand_over = watched_hand_over  # type: ignore[method-assign]
 
     def _meet(self, situation: str) -> None:

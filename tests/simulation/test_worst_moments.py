@@ -33,10 +33,10 @@ def propose(cluster: Cluster, node: str, name: str) -> list[Answer]:
 def test_a_rejoined_member_has_no_vote_left_in_the_term_it_took_over() -> None:
     """The data it lost may have held a vote of that very term; a second one could elect a second leader."""
     member = Member()
-    member.core.adopt_term(5, "n2")
+    member.core.elections.adopt_term(5, "n2")
     member.sync()
     member.time += 60
-    member.core.on_vote_request("n3", VoteRequest(5, 100, 5, False))
+    member.core.elections.on_vote_request("n3", VoteRequest(5, 100, 5, False))
     member.sync()
     assert not [message for _, message in member.take_sent() if isinstance(message, VoteGranted)]
 
@@ -121,9 +121,9 @@ def test_a_follower_that_needs_a_snapshot_costs_one_question_per_turn() -> None:
     for _ in range(8):
         member.core.append(b"x")
     member.sync()
-    member.core.on_append_reply("n2", reply(term, 11, True, False))
+    member.core.replication.on_append_reply("n2", reply(term, 11, True, False))
     member.core.tick()
     member.core.drop_prefix(8)
-    member.core.on_append_reply("n3", reply(term, 2, False, True))
-    member.core.broadcast()
+    member.core.replication.on_append_reply("n3", reply(term, 2, False, True))
+    member.core.replication.broadcast()
     assert member.snapshots_for == ["n3"]

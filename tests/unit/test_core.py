@@ -105,7 +105,7 @@ class Member:
         released = [(peer, message) for lsn, peer, message in self.gated if lsn <= self.journal.synced_lsn]
         self.gated = [item for item in self.gated if item[0] > self.journal.synced_lsn]
         self.sent += released
-        self.core.on_synced()
+        self.core.replication.on_synced()
 
     def take_sent(self) -> list[tuple[str, Message]]:
         sent, self.sent = self.sent, []
@@ -120,17 +120,17 @@ class Member:
     def follow(self, term: int, prev: tuple[int, int], entries: list[tuple[int, int]], commit: int = 1) -> None:
         """n2 leads ``term`` and sends ``entries`` as (index, term)."""
         log = tuple(command(index, of) for index, of in entries)
-        self.core.on_append_entries("n2", AppendEntries(term, commit, prev[0], prev[1], log, NO_PROOF))
+        self.core.following.on_append_entries("n2", AppendEntries(term, commit, prev[0], prev[1], log, NO_PROOF))
 
     def lead(self) -> int:
         """Win an election; returns the term."""
         self.time += 5
         self.core.tick()
         request = next(m for _, m in self.take_sent() if isinstance(m, PreVoteRequest))
-        self.core.on_prevote_granted("n2", PreVoteGranted(request.term, request.round))
+        self.core.elections.on_prevote_granted("n2", PreVoteGranted(request.term, request.round))
         self.core.tick()
         self.sync()
-        self.core.on_vote_granted("n2", VoteGranted(self.core.term))
+        self.core.elections.on_vote_granted("n2", VoteGranted(self.core.term))
         assert self.core.role == "leader"
         return self.core.term
 
@@ -202,7 +202,7 @@ def test_a_message_that_verifies_nothing_moves_no_commit_index() -> None:
     """Hazard A: the library adopts the leader's commit index from snapshot messages."""
     member = Member()
     member.follow(1, (1, 0), [(2, 1), (3, 1)])
-    member.core.on_heartbeat("n2", Heartbeat(2, NO_PROOF))
+    member.core.following.on_heartbeat("n2", Heartbeat(2, NO_PROOF))
     assert member.core.commit_index == 1
     assert member.core.term == 2
 
@@ -254,7 +254,7 @@ def test_a_deposed_leader_is_told_the_term() -> None:
     """Hazard G3: the library drops its messages without a word."""
     member = Member()
     member.follow(5, (1, 0), [])
-    member.core.on_append_entries("n3", AppendEntries(4, 1, 1, 0, (), NO_PROOF))
+    member.core.following.on_append_entries("n3", AppendEntries(4, 1, 1, 0, (), NO_PROOF))
     assert ("n3", TermHint(5)) in member.take_sent()
     assert member.core.leader_id == "n2"
 
@@ -270,11 +270,11 @@ def test_entries_out_of_order_stop_the_node() -> None:
 def test_a_vote_leaves_only_when_it_is_on_disk_and_only_once_per_term() -> None:
     member = Member()
     member.time += 5
-    member.core.on_vote_request("n2", VoteRequest(3, 1, 0, False))
+    member.core.elections.on_vote_request("n2", VoteRequest(3, 1, 0, False))
     assert member.take_sent() == []
     member.sync()
     assert member.take_sent() == [("n2", VoteGranted(3))]
-    member.core.on_vote_request("n3", VoteRequest(3, 9, 2, False))
+    member.core.elections.on_vote_request("n3", VoteRequest(3, 9, 2, False))
     member.sync()
     assert member.take_sent() == []
 
@@ -284,8 +284,8 @@ def test_who_hears_a_leader_neither_votes_nor_takes_over_the_term() -> None:
     member = Member()
     member.follow(1, (1, 0), [])
     member.take_sent()
-    member.core.on_vote_request("n3", VoteRequest(7, 9, 7, False))
-    member.core.on_prevote_request("n3", PreVoteRequest(7, 9, 7, 1))
+    member.core.elections.on_vote_request("n3", VoteRequest(7, 9, 7, False))
+    member.core.elections.on_prevote_request("n3", PreVoteRequest(7, 9, 7, 1))
     assert member.core.term == 1
     assert member.take_sent() == []
 
@@ -294,11 +294,11 @@ def test_a_prevote_is_granted_to_an_up_to_date_log_once_the_leader_is_silent() -
     member = Member()
     member.follow(2, (1, 0), [(2, 2)])
     member.time += 1
-    member.core.on_prevote_request("n3", PreVoteRequest(2, 1, 0, 1))
+    member.core.elections.on_prevote_request("n3", PreVoteRequest(2, 1, 0, 1))
     assert not any(isinstance(message, PreVoteGranted) for _, message in member.take_sent())
-    member.core.on_prevote_request("n3", PreVoteRequest(2, 2, 2, 5))
+    member.core.elections.on_prevote_request("n3", PreVoteRequest(2, 2, 2, 5))
     assert ("n3", PreVoteGranted(2, 5)) in member.take_sent()
-    member.core.on_prevote_request("n3", PreVoteRequest(1, 9, 9, 6))
+    member.core.elections.on_prevote_request("n3", PreVoteRequest(1, 9, 9, 6))
     assert ("n3", TermHint(2)) in member.take_sent()
 
 
@@ -318,7 +318,7 @@ def test_a_grant_of_an_earlier_round_counts_for_nothing() -> None:
     member.time += 5
     member.core.tick()
     requests = [message for _, message in member.take_sent() if isinstance(message, PreVoteRequest)]
-    member.core.on_prevote_granted("n2", PreVoteGranted(0, requests[0].round))
+    member.core.elections.on_prevote_granted("n2", PreVoteGranted(0, requests[0].round))
     member.core.tick()
     assert member.role() == "follower"
 
@@ -330,12 +330,12 @@ def test_one_voter_heard_twice_does_not_elect() -> None:
     member.core.tick()
     request = next(m for _, m in member.take_sent() if isinstance(m, PreVoteRequest))
     for peer in ("n2", "n3"):
-        member.core.on_prevote_granted(peer, PreVoteGranted(request.term, request.round))
+        member.core.elections.on_prevote_granted(peer, PreVoteGranted(request.term, request.round))
     member.core.tick()
     for _ in range(3):
-        member.core.on_vote_granted("n2", VoteGranted(1))
+        member.core.elections.on_vote_granted("n2", VoteGranted(1))
     assert member.role() == "candidate"
-    member.core.on_vote_granted("n3", VoteGranted(1))
+    member.core.elections.on_vote_granted("n3", VoteGranted(1))
     assert member.role() == "leader"
 
 
@@ -344,7 +344,7 @@ def test_a_candidacy_leaves_only_when_the_own_vote_is_on_disk() -> None:
     member.time += 5
     member.core.tick()
     request = next(m for _, m in member.take_sent() if isinstance(m, PreVoteRequest))
-    member.core.on_prevote_granted("n2", PreVoteGranted(request.term, request.round))
+    member.core.elections.on_prevote_granted("n2", PreVoteGranted(request.term, request.round))
     member.core.tick()
     assert member.role() == "candidate"
     assert member.take_sent() == []
@@ -355,17 +355,17 @@ def test_a_candidacy_leaves_only_when_the_own_vote_is_on_disk() -> None:
 def test_a_leader_that_hands_over_is_succeeded_although_it_is_heard() -> None:
     member = Member()
     member.follow(1, (1, 0), [])
-    member.core.on_timeout_now("n3", 1)
+    member.core.elections.on_timeout_now("n3", 1)
     member.core.tick()
     assert member.role() == "follower", "only the leader can hand over"
-    member.core.on_timeout_now("n2", 1)
+    member.core.elections.on_timeout_now("n2", 1)
     member.core.tick()
     member.sync()
     assert ("n3", VoteRequest(2, 1, 0, True)) in member.take_sent()
     voter = Member()
     voter.follow(1, (1, 0), [])
     voter.take_sent()
-    voter.core.on_vote_request("n3", VoteRequest(2, 1, 0, True))
+    voter.core.elections.on_vote_request("n3", VoteRequest(2, 1, 0, True))
     voter.sync()
     assert ("n3", VoteGranted(2)) in voter.take_sent()
 
@@ -377,7 +377,7 @@ def test_a_leader_counts_an_acknowledgement_only_up_to_its_own_disk() -> None:
     member = Member()
     term = member.lead()
     index = member.core.append(b"x")
-    member.core.on_append_reply("n2", reply(term, index + 1, True, False))
+    member.core.replication.on_append_reply("n2", reply(term, index + 1, True, False))
     member.core.tick()
     assert member.core.commit_index == 1, "the leader's copy is not on disk yet, so only one copy is"
     member.sync()
@@ -392,8 +392,8 @@ def test_an_acknowledgement_of_another_term_is_dropped() -> None:
     term = member.lead()
     index = member.core.append(b"x")
     member.sync()
-    member.core.on_append_reply("n2", reply(term - 1, index + 1, True, False))
-    member.core.on_append_reply("n3", reply(term + 1, index + 1, True, False))
+    member.core.replication.on_append_reply("n2", reply(term - 1, index + 1, True, False))
+    member.core.replication.on_append_reply("n3", reply(term + 1, index + 1, True, False))
     member.core.tick()
     assert member.core.commit_index == 1
 
@@ -402,7 +402,7 @@ def test_an_acknowledgement_beyond_the_own_log_stops_the_node() -> None:
     member = Member()
     term = member.lead()
     with pytest.raises(SafetyViolation, match="this log ends at 2"):
-        member.core.on_append_reply("n2", reply(term, 9, True, False))
+        member.core.replication.on_append_reply("n2", reply(term, 9, True, False))
 
 
 def test_the_lowest_of_several_resets_wins_and_never_below_the_match() -> None:
@@ -412,16 +412,16 @@ def test_the_lowest_of_several_resets_wins_and_never_below_the_match() -> None:
     for _ in range(6):
         member.core.append(b"x")
     member.sync()
-    member.core.on_append_reply("n2", reply(term, 4, True, False))
-    member.core.broadcast()
+    member.core.replication.on_append_reply("n2", reply(term, 4, True, False))
+    member.core.replication.broadcast()
     member.take_sent()
     for reset in (5, 6, 6):
-        member.core.on_append_reply("n2", reply(term, reset, False, True))
-    member.core.broadcast()
+        member.core.replication.on_append_reply("n2", reply(term, reset, False, True))
+    member.core.replication.broadcast()
     (append,) = [m for peer, m in member.take_sent() if peer == "n2" and isinstance(m, AppendEntries) and m.entries]
     assert append.prev_index == 4
-    member.core.on_append_reply("n2", reply(term, 1, False, True))
-    member.core.broadcast()
+    member.core.replication.on_append_reply("n2", reply(term, 1, False, True))
+    member.core.replication.broadcast()
     (append,) = [m for peer, m in member.take_sent() if peer == "n2" and isinstance(m, AppendEntries) and m.entries]
     assert append.prev_index == 3, "entry 3 is known to match"
 
@@ -432,11 +432,11 @@ def test_an_acknowledgement_does_not_send_again_what_is_on_its_way() -> None:
     term = member.lead()
     for _ in range(4):
         member.core.append(b"x")
-    member.core.broadcast()
+    member.core.replication.broadcast()
     member.sync()
     member.take_sent()
-    member.core.on_append_reply("n2", reply(term, 4, True, False))
-    member.core.broadcast()
+    member.core.replication.on_append_reply("n2", reply(term, 4, True, False))
+    member.core.replication.broadcast()
     assert not any(m.entries for peer, m in member.take_sent() if peer == "n2" and isinstance(m, AppendEntries))
 
 
@@ -444,16 +444,16 @@ def test_a_closed_window_asks_where_the_follower_is_and_goes_on_from_the_gap() -
     member = Member(bounds=Bounds(append_window_bytes=10))
     term = member.lead()
     first = member.core.append(b"a" * 20)
-    member.core.broadcast()
+    member.core.replication.broadcast()
     second = member.core.append(b"b" * 20)
     member.sync()
     member.take_sent()
     member.time += 1
-    member.core.broadcast()
+    member.core.replication.broadcast()
     (question,) = [m for peer, m in member.take_sent() if peer == "n2" and isinstance(m, AppendEntries)]
     assert (question.prev_index, question.entries, question.quiet) == (first, (), False)
-    member.core.on_append_reply("n2", reply(term, first + 1, True, False))
-    member.core.broadcast()
+    member.core.replication.on_append_reply("n2", reply(term, first + 1, True, False))
+    member.core.replication.broadcast()
     appends = [m for peer, m in member.take_sent() if peer == "n2" and isinstance(m, AppendEntries)]
     assert [entry[1] for append in appends for entry in append.entries] == [second]
 
@@ -464,16 +464,16 @@ def test_a_window_whose_answers_are_lost_opens_again() -> None:
     member = Member(bounds=Bounds(append_window_bytes=10))
     term = member.lead()
     first = member.core.append(b"a" * 20)
-    member.core.broadcast()
+    member.core.replication.broadcast()
     member.core.append(b"b" * 20)
     member.sync()
     member.take_sent()
     # The batch was refused, and that answer was lost. The same is said again to the question.
     member.time += 1
-    member.core.broadcast()
+    member.core.replication.broadcast()
     assert any(isinstance(m, AppendEntries) for peer, m in member.take_sent() if peer == "n2")
-    member.core.on_append_reply("n2", reply(term, first - 1, False, True))
-    member.core.broadcast()
+    member.core.replication.on_append_reply("n2", reply(term, first - 1, False, True))
+    member.core.replication.broadcast()
     appends = [m for peer, m in member.take_sent() if peer == "n2" and isinstance(m, AppendEntries)]
     assert [entry[1] for append in appends for entry in append.entries][:2] == [first - 1, first]
 
@@ -491,9 +491,9 @@ def test_a_leader_without_a_majority_steps_down_within_an_election_timeout() -> 
 def test_a_higher_term_ends_a_leadership() -> None:
     member = Member()
     term = member.lead()
-    member.core.on_term_hint(term)
+    member.core.elections.on_term_hint(term)
     assert member.role() == "leader"
-    member.core.on_term_hint(term + 3)
+    member.core.elections.on_term_hint(term + 3)
     assert member.role() == "follower"
     assert member.core.term == term + 3
 
@@ -504,20 +504,20 @@ def test_a_follower_far_behind_gets_heartbeats_while_it_is_fed_a_snapshot() -> N
     for _ in range(8):
         member.core.append(b"x")
     member.sync()
-    member.core.on_append_reply("n2", reply(term, 11, True, False))
+    member.core.replication.on_append_reply("n2", reply(term, 11, True, False))
     member.core.tick()
     member.core.drop_prefix(8)
-    member.core.on_append_reply("n3", reply(term, 2, False, True))
+    member.core.replication.on_append_reply("n3", reply(term, 2, False, True))
     member.take_sent()
     member.time += 0.2
-    member.core.broadcast()
+    member.core.replication.broadcast()
     assert member.snapshots_for == ["n3"]
     member.feeding.add("n3")
     member.time += 0.2
     member.take_sent()
-    member.core.broadcast()
+    member.core.replication.broadcast()
     assert [type(message) for peer, message in member.take_sent() if peer == "n3"] == [Heartbeat]
-    member.core.on_append_reply("n3", reply(term, 2, False, True))
+    member.core.replication.on_append_reply("n3", reply(term, 2, False, True))
     member.core.on_snapshot_installed("n3", 9)
     assert member.core.match_index("n3") == 9
 
@@ -528,20 +528,20 @@ def test_a_follower_far_behind_gets_heartbeats_while_it_is_fed_a_snapshot() -> N
 def test_foreign_command_types_stop_the_node() -> None:
     """Hazards I5, K: the library unpickles them, and changes the membership although that is switched off."""
     member = Member()
-    member.core.on_append_entries("n2", AppendEntries(1, 2, 1, 0, ((b"\x02x", 2, 1),), NO_PROOF))
+    member.core.following.on_append_entries("n2", AppendEntries(1, 2, 1, 0, ((b"\x02x", 2, 1),), NO_PROOF))
     with pytest.raises(SafetyViolation, match="foreign command type 02"):
         member.core.tick()
 
 
 def test_a_no_op_is_applied_as_nothing() -> None:
     member = Member()
-    member.core.on_append_entries("n2", AppendEntries(1, 2, 1, 0, ((NO_OP, 2, 1),), NO_PROOF))
+    member.core.following.on_append_entries("n2", AppendEntries(1, 2, 1, 0, ((NO_OP, 2, 1),), NO_PROOF))
     member.core.tick()
     assert member.applied == [(2, b"")]
 
 
 def test_a_lone_member_elects_itself() -> None:
     member = Member(("n1",))
-    member.core.campaign_now()
+    member.core.elections.campaign_now()
     member.core.tick()
     assert member.role() == "leader"
