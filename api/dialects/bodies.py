@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -17,7 +17,7 @@ INT64_MAX = 2**63 - 1
 Shape = TypeVar("Shape")
 
 
-class WriteBody(NamedTuple):
+class WriteBody(msgspec.Struct, frozen=True):
     """``{instances: […]}`` and ``{instance_keys: […]}``; None where the field is absent or null."""
 
     instances: Sequence[SentInstance | None] | None
@@ -25,7 +25,7 @@ class WriteBody(NamedTuple):
     naming: Naming | None
 
 
-class LookupBody(NamedTuple):
+class LookupBody(msgspec.Struct, frozen=True):
     """``service_ids``: None where a config is null or has no service id. ``region_id`` is the request's own."""
 
     service_ids: list[str | None] | None
@@ -34,7 +34,7 @@ class LookupBody(NamedTuple):
     naming: Naming | None
 
 
-class PickBody(NamedTuple):
+class PickBody(msgspec.Struct, frozen=True):
     """``{discovery_config, strategy}``: one instance of one service."""
 
     service_id: str | None
@@ -44,14 +44,14 @@ class PickBody(NamedTuple):
     naming: Naming | None
 
 
-class ServiceBody(NamedTuple):
+class ServiceBody(msgspec.Struct, frozen=True):
     service_id: str | None
     region_id: str | None
     zone_id: str | None
     naming: Naming | None
 
 
-class PlaceBody(NamedTuple):
+class PlaceBody(msgspec.Struct, frozen=True):
     """``{region_id, zone_id, version}``: services, services-delta, cluster nodes."""
 
     region_id: str | None
@@ -60,7 +60,7 @@ class PlaceBody(NamedTuple):
     naming: Naming | None
 
 
-class LeasesBody(NamedTuple):
+class LeasesBody(msgspec.Struct, frozen=True):
     """``{service_ids: […]}``; empty where absent: all services."""
 
     service_ids: Sequence[str]
@@ -138,8 +138,8 @@ def _instance(fields: Fields) -> SnakeInstance:
         status=fields.text("status"),
         metadata=fields.texts("metadata"),
         lease_ttl_ms=fields.integer("leasettlms", INT64_MIN, INT64_MAX),
-        expected_revision=fields.integer("expectedrevision", 0, INT64_MAX),
-        expected_epoch=fields.integer("expectedepoch", 0, INT64_MAX),
+        expected_revision=fields.count("expectedrevision", INT64_MAX),
+        expected_epoch=fields.count("expectedepoch", INT64_MAX),
     )
 
 
@@ -151,8 +151,8 @@ def _key(fields: Fields) -> SnakeKey:
         instance_id=fields.required_text("instanceid", "instance_id"),
         zone_id=fields.text("zoneid"),
         group_id=fields.text("groupid"),
-        expected_revision=fields.integer("expectedrevision", 0, INT64_MAX),
-        expected_epoch=fields.integer("expectedepoch", 0, INT64_MAX),
+        expected_revision=fields.count("expectedrevision", INT64_MAX),
+        expected_epoch=fields.count("expectedepoch", INT64_MAX),
     )
 
 

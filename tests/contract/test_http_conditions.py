@@ -141,6 +141,8 @@ def test_if_match_and_if_none_match_say_it_for_one_instance() -> None:
         ({"if-match": '"0"'}, "If-Match"),
         ({"if-match": 'W/"1"'}, "If-Match"),
         ({"if-match": '"1", "2"'}, "If-Match"),
+        ({"if-match": '"1'}, "If-Match"),
+        ({"if-match": '""1""'}, "If-Match"),
         ({"if-match": f'"{2**63}"'}, "If-Match"),
         ({"if-none-match": '"1"'}, "If-None-Match"),
         ({"if-match": '"1"', "if-none-match": "*"}, "If-None-Match"),
@@ -172,7 +174,7 @@ def test_a_header_goes_with_exactly_one_instance_that_says_nothing_itself(instan
     assert cluster["n1"].registry.revision == 2
 
 
-@pytest.mark.parametrize("value", [-1, 2**63, "x", {}])
+@pytest.mark.parametrize("value", [-1, 2**63, "x", {}, "", " ", 1.5, True])
 def test_an_expectation_that_is_no_revision_is_refused_by_name(value: object) -> None:
     _, api = with_history()
     for field in ("expectedRevision", "expected_epoch"):
