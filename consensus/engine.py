@@ -5,8 +5,9 @@ proposals into the log, starts read rounds and starts a sync; it runs once per e
 happened, however many messages that were. Group commit, shared read rounds and one fsync for many entries follow from
 that, not from timers.
 
-What leaves the node and promises something (an acknowledgement, a vote, a candidacy) waits until the journal that it
-promises is on disk: ``send_when_durable``.
+The engine holds the parts, says in which order they get their turn, and is the host that each of them asks for the
+others: ``core`` (the log), ``proposing`` and ``reading`` (this node's open requests), ``leadership``, ``applying``,
+``snapshots``, ``digests``, ``admission``, ``disk`` and the ``gate`` before it.
 """
 
 from __future__ import annotations
