@@ -16,6 +16,7 @@ parser copies a header that arrives in parts once for each of them: a header of 
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Final, Literal, TypedDict, cast
 
@@ -30,6 +31,10 @@ HEAD_BYTES_MAX: Final = 32 * 1024
 """Of the address and all headers of a request; the usual bound of web servers is 8 to 64 KiB."""
 COPIED_BYTES_MAX: Final = 64 * 1024
 """A longer body is written by itself: copying the list of all services behind its head takes longer than a write."""
+
+REFUSED_MAX: Final = 100
+"""Connections beyond the bound that may be open, to be told so when they ask for something. Further ones are cut at
+once: a client that opens connections and asks for nothing would take the files that the journal and the links need."""
 
 ALWAYS_SERVED: Final = frozenset(("/livez", "/health", "/metrics"))
 OVERLOADED: Final = b"this node has as many connections as it may"
@@ -92,6 +97,12 @@ class OneWriteCycle(RequestResponseCycle):
 class OneWriteProtocol(HttpToolsProtocol):
     _unparsed = 0
     """Bytes since the parser last began a request or found a part of a body: those of a head, and a little more."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        bound = self.limit_concurrency
+        if bound is not None and len(self.connections) > bound + REFUSED_MAX:
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if len(data) > HEAD_BYTES_MAX:

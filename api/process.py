@@ -41,7 +41,7 @@ SWITCH_INTERVAL_S = 0.0002
 GC_THRESHOLDS = (50_000, 20, 100)
 
 FILES_BESIDE_CONNECTIONS = 200
-"""Listeners, links to peers, journal segments, and some to spare."""
+"""Listeners, links to peers, journal segments, the connections that are refused, and some to spare."""
 
 
 def bind(address: Address, key: str) -> socket.socket:

@@ -163,6 +163,23 @@ def test_where_few_files_may_be_open_fewer_clients_connect_and_the_log_says_so(s
         wait_until(lambda: httpx.get(node.url + "/readyz").status_code == 503, "one connection too many is refused")
 
 
+def test_connections_that_ask_for_nothing_leave_files_for_the_rest(start: Start) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (210, 210))
+
+    node = start(limit)
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(httpx.Client())
+        assert first.get(node.url + "/livez").status_code == 200
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", node.port))) for _ in range(250)]
+        with contextlib.suppress(ConnectionResetError):
+            idle[-1].settimeout(DEADLINE_S)
+            assert idle[-1].recv(1) == b"", "cut without a word"
+        found = re.search(r"^process_open_fds (\d+)", first.get(node.url + "/metrics").text, re.MULTILINE)
+        assert found is not None
+        assert int(found[1]) < 180
+
+
 def test_the_log_says_what_was_found_and_what_was_cut_off(start: Start, tmp_path: Path) -> None:
     node = start()
     assert node.logged(".artemis/n1 holds no data yet")
