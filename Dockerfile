@@ -4,7 +4,8 @@
 #     docker run -p 8080:8080 -e ARTEMIS_INSECURE=true -e ARTEMIS_ADVERTISE=http://localhost:8080 -v artemis:/data artemis
 #
 # The address inside a container is beyond loopback, so a node refuses to start without ARTEMIS_SECRET_FILE or,
-# as above, ARTEMIS_INSECURE=true, and without ARTEMIS_ADVERTISE, the URL clients are told.
+# as above, ARTEMIS_INSECURE=true, and without ARTEMIS_ADVERTISE, the URL clients are told. A member also needs
+# ARTEMIS_NODE_ID, ARTEMIS_PEERS and ARTEMIS_RAFT_LISTEN=0.0.0.0:9080.
 
 FROM python:3.11-slim AS build
 COPY . /source
