@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -17,7 +17,7 @@ from artemis.api.dialects import Code, Dialect, FailedInstance, FailedKey
 from artemis.api.dialects.bodies import WriteBody
 from artemis.api.dialects.shapes import SentInstance, SentKey
 from artemis.api.ports import ReplicatedRegistry
-from artemis.api.registrations import key_of_sent, port_rule_broken, rule_broken, url_rule_broken
+from artemis.api.registrations import key_of_sent, rule_broken
 from artemis.api.serving import Serving
 from artemis.commands import Command, Condition, Renew, RequestId
 from artemis.errors import ArtemisError, RequestIdReused, Unavailable
@@ -31,21 +31,18 @@ UNKNOWN_OUTCOME = "the outcome is unknown: the write may have happened or may st
 T = TypeVar("T", Registered, Renewed, Unregistered)
 
 
-class Targets(NamedTuple):
+class Targets(msgspec.Struct, frozen=True):
     """The instances that a heartbeat or unregister names, and where each name came from."""
 
     keys: list[InstanceKey]
     sent: list[SentInstance | SentKey]
 
 
-class Failures:
+class Failures(msgspec.Struct, frozen=True):
     """What of a request could not be done, in the order sent."""
 
-    __slots__ = ("instances", "keys")
-
-    def __init__(self) -> None:
-        self.instances: list[FailedInstance] = []
-        self.keys: list[FailedKey] = []
+    instances: list[FailedInstance] = []
+    keys: list[FailedKey] = []
 
     def add(self, sent: SentInstance | SentKey, code: Code, message: str, conflict: Conflict | None = None) -> None:
         if isinstance(sent, SentKey):
@@ -62,7 +59,7 @@ class Failures:
         return bool(self.instances or self.keys)
 
 
-class Beat(NamedTuple):
+class Beat(msgspec.Struct, frozen=True):
     """What became of one heartbeat."""
 
     failures: Failures
@@ -84,12 +81,13 @@ class Places:
             misplaced = self._serving.misplaced(sent.region_id, sent.zone_id)
             if misplaced is not None:
                 return "no-permission", misplaced
-        broken = rule_broken(sent) or (port_rule_broken(sent) if dialect.strict else url_rule_broken(sent))
+        broken = rule_broken(sent, strict=dialect.strict)
         # The earlier servers answered broken rules with this code, not with bad-request.
         return None if broken is None else ("internal-service-error", broken)
 
     def targets(self, body: WriteBody, dialect: Dialect) -> tuple[Targets, Failures]:
-        targets = Targets([], [])
+        keys: list[InstanceKey] = []
+        accepted: list[SentInstance | SentKey] = []
         failures = Failures()
         for sent in body.instances or ():
             if sent is None:
@@ -98,16 +96,16 @@ class Places:
             if fault is not None:
                 failures.add(sent, *fault)
                 continue
-            targets.keys.append(key_of_sent(sent))
-            targets.sent.append(sent)
+            keys.append(key_of_sent(sent))
+            accepted.append(sent)
         for key in body.keys or ():
-            misplaced = self._serving.misplaced(key.region_id, key.zone_id)
+            misplaced = self._serving.misplaced(key.region_id, key.zone_id) if self._checks_place else None
             if misplaced is not None:
                 failures.add(key, "no-permission", misplaced)
                 continue
-            targets.keys.append(key_of_sent(key))
-            targets.sent.append(key)
-        return targets, failures
+            keys.append(key_of_sent(key))
+            accepted.append(key)
+        return Targets(keys, accepted), failures
 
 
 class Heartbeats:

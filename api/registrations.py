@@ -14,7 +14,7 @@ from artemis.api.faults import shown
 from artemis.api.serving import is_blank
 from artemis.api.settings import HttpSettings
 from artemis.commands import RequestId
-from artemis.model import Instance, InstanceKey, canonical
+from artemis.model import Instance, InstanceKey, identity
 
 TTL_METADATA = "lease_ttl_ms"
 JAVA_REGISTRY_METADATA = "java_registry"
@@ -44,29 +44,26 @@ def to_instance(sent: SentInstance) -> Instance:
 
 def key_of_sent(sent: SentInstance | SentKey) -> InstanceKey:
     """As ``artemis.model.key_of``."""
-    return InstanceKey(canonical(sent.region_id), canonical(sent.service_id), canonical(sent.instance_id))
+    return identity(sent.region_id, sent.service_id, sent.instance_id)
 
 
-def rule_broken(sent: SentInstance) -> str | None:
-    """The first blank field that names an instance, in the order and words of ``java-http.md`` 4.2."""
+def rule_broken(sent: SentInstance, *, strict: bool) -> str | None:
+    """The first rule of every operation that ``sent`` breaks, in the order and words of ``java-http.md`` 4.2.
+
+    Camel-case clients are told of a blank url, which the earlier snake_case server took. ``strict`` decoders hold a
+    port in 16 bits, and that server refused others.
+    """
     service_id, instance_id = sent.service_id, sent.instance_id
     if not service_id or service_id.isspace():
         return "Exception: instance.serviceId is blank"
     if not instance_id or instance_id.isspace():
         return "Exception: instance.instanceId is blank"
+    if strict:
+        if not 0 <= sent.port <= PORT_MAX:
+            return f"Exception: instance.port: 0 to {PORT_MAX} is allowed, not {sent.port}"
+    elif is_blank(sent.url):
+        return "Exception: instance.url is blank"
     return None
-
-
-def url_rule_broken(sent: SentInstance) -> str | None:
-    """Camel-case clients are told on every operation; the earlier snake_case server took an empty url."""
-    return "Exception: instance.url is blank" if is_blank(sent.url) else None
-
-
-def port_rule_broken(sent: SentInstance) -> str | None:
-    """Strict snake_case decoders hold a port in 16 bits, and the earlier server refused others."""
-    if 0 <= sent.port <= PORT_MAX:
-        return None
-    return f"Exception: instance.port: 0 to {PORT_MAX} is allowed, not {sent.port}"
 
 
 def is_legacy(metadata: Mapping[str, str | None] | None) -> bool:

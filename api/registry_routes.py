@@ -76,10 +76,11 @@ class RegistryRoutes:
             outcome = await propose(self._node, command, Registered, name, options.timeout_ms)
         except ArtemisError as exc:
             return self._refused("register", dialect, exc)
-        failures.add_refused(accepted, outcome.refused)
-        headers = self._said_of(outcome.refused, len(items))
-        if len(items) == 1:
-            headers = headers + record_headers(outcome.revision, outcome.lease_ids[0])
+        if outcome.refused:
+            failures.add_refused(accepted, outcome.refused)
+            headers = self._said_of(outcome.refused, len(items))
+        else:
+            headers = record_headers(outcome.revision, outcome.lease_ids[0]) if len(items) == 1 else NOTHING_SAID
         return self._written("register", dialect, body, failures, outcome.revision, headers)
 
     async def unregister(self, request: Request) -> Answer:
@@ -120,9 +121,11 @@ class RegistryRoutes:
 
     def _read(self, content: bytes) -> WriteBody:
         body = read_write(content)
-        for field, named in (("instances", body.instances), ("instanceKeys", body.keys)):
-            if named is not None and len(named) > self._items_max:
-                raise too_many(field, self._items_max, len(named))
+        instances, keys = body.instances, body.keys
+        if instances is not None and len(instances) > self._items_max:
+            raise too_many("instances", self._items_max, len(instances))
+        if keys is not None and len(keys) > self._items_max:
+            raise too_many("instanceKeys", self._items_max, len(keys))
         return body
 
     @staticmethod

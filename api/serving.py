@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from artemis.api.cache import EncodedServices
 from artemis.api.deployment import Deployment, of_http_settings
@@ -32,13 +32,6 @@ SNAKE: Dialect = Snake()
 RUST: Dialect = Rust()
 
 Plane = Literal["registry", "discovery"]
-
-
-class Given(NamedTuple):
-    """What a read gets."""
-
-    status: NodeStatus
-    consistency: Consistency
 
 
 class Serving:
@@ -113,22 +106,22 @@ class Serving:
             )
         return None
 
-    async def given(self, options: ReadOptions) -> Given:
+    async def given(self, options: ReadOptions) -> tuple[NodeStatus, Consistency]:
         """As ``current``, with the level that the read gets: a lower one only where settings prefer that to none."""
         if not options.may_fall_back:
-            return Given(await self.current(options), options.consistency)
+            return await self.current(options), options.consistency
         # Half of the budget is longer than an election takes, and what is left is for the answer.
         patience_ms = options.timeout_ms // 2 if self.node.status().known_leader else 0
         if patience_ms:
             try:
-                return Given(await self.current(options._replace(timeout_ms=patience_ms)), options.consistency)
+                return await self.current(options._replace(timeout_ms=patience_ms)), options.consistency
             except Unavailable as exc:
                 logger.debug("a read falls back to stale: %s", exc)
         status = self.node.status()
         self._require_revision(options.min_revision)
         _require_ready(status)
         _require_fresh(status, options.max_stale_ms)
-        return Given(status, "stale")
+        return status, "stale"
 
     def misplaced(self, region_id: str | None, zone_id: str | None) -> str | None:
         """The same of an instance or a look-up, which have a zone as well."""
