@@ -27,9 +27,20 @@ class Health(NamedTuple):
 UNKNOWN = Health("unknown", None, None, None, None)
 
 
+LAG_MS_MAX = 5_000
+"""A node whose state may be older is not ready. A change of leader takes less."""
+
+
+def is_current(status: NodeStatus) -> bool:
+    """Whether clients should be with this node. One that is cut off from the majority is not for long."""
+    return status.ready and status.apply_lag_ms <= LAG_MS_MAX
+
+
 def own_health(status: NodeStatus, settings: HttpSettings) -> Health:
     return Health(
-        "up" if status.ready else "down",
+        # A client that asks a node on the wrong side of a cut for the list keeps its answer for minutes. An empty one
+        # it does not take.
+        "up" if is_current(status) else "down",
         # Without a leader it takes no writes, but it still answers reads that may be stale.
         status.ready and status.known_leader,
         status.ready,

@@ -27,6 +27,7 @@ from typing import Any, Literal, NamedTuple
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from artemis.api.faults import HttpFault
+from artemis.api.health import is_current
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.push.pace import Pace
 from artemis.api.push.settings import PushSettings
@@ -46,8 +47,6 @@ Part = Coroutine[Any, Any, None]
 SWEEP_S = 0.5
 CLOSE_S = 1.0
 """How long a client that reads slowly may take before its close frame is sent; then it is cut."""
-LAG_MS_MAX = 5_000
-"""A node whose state may be older keeps no session that waits for changes: the bound of readiness."""
 
 
 class End(NamedTuple):
@@ -209,18 +208,14 @@ class Sessions:
         if socket.client is not None and socket.client.host in self._denied[kind]:
             self.refused[kind, "denied"] += 1
             raise HttpFault(HTTPStatus.FORBIDDEN, f"{socket.client.host} may not open a WebSocket here")
-        if kind in PUSHED_KINDS and not self._is_current():
+        if kind in PUSHED_KINDS and not is_current(self._node.status()):
             self.refused[kind, "not-current"] += 1
             raise HttpFault(HTTPStatus.SERVICE_UNAVAILABLE, NOT_CURRENT.text)
-
-    def _is_current(self) -> bool:
-        status = self._node.status()
-        return status.ready and status.apply_lag_ms <= LAG_MS_MAX
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        current = self._is_current()
+        current = is_current(self._node.status())
         for session in self._open:
             if not current and session.kind in PUSHED_KINDS:
                 session.end(NOT_CURRENT)

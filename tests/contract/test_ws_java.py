@@ -12,7 +12,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from artemis.api import sockets
-from artemis.api.push import java_heartbeat, reloads, sessions
+from artemis.api.health import LAG_MS_MAX
+from artemis.api.push import java_heartbeat, reloads
 from artemis.api.push.settings import SERVICE_ID_CHARACTERS_MAX, PushSettings
 from artemis.api.settings import HttpSettings
 from artemis.registry import StateLimits
@@ -547,7 +548,7 @@ def test_a_node_that_is_not_current_sends_its_listeners_elsewhere() -> None:
         node = LoopbackCluster("n1")["n1"]
         async with serving(node) as site, site.open(CHANGES) as talk, site.open(HEARTBEAT) as heartbeats:
             await talk.subscribe("svc1")
-            node.apply_lag_ms = sessions.LAG_MS_MAX + 1
+            node.apply_lag_ms = LAG_MS_MAX + 1
             assert await closed_with(talk) == 1013
             with pytest.raises(InvalidStatus, match="503"):
                 async with site.open(CHANGES):

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from artemis.api.app import create_app
-from artemis.api.health import UNKNOWN, PeerHealth
+from artemis.api.health import LAG_MS_MAX, UNKNOWN, PeerHealth
 from artemis.api.peer_polls import ANSWER_BYTES_MAX, MISSES_MAX, PATH, PeerPolls
 from artemis.api.settings import HttpSettings
 from tests.support.http import NOW_MS, Api
@@ -76,6 +76,24 @@ def test_a_member_that_says_it_is_not_ready_is_not_listed_until_it_says_otherwis
     watching.cluster["n2"].ready = True
     watching.ask()
     assert watching.listed() == ALL
+
+
+def test_a_member_whose_state_may_be_old_is_listed_by_nobody() -> None:
+    watching = Watching()
+    for lag_ms, listed in ((LAG_MS_MAX, ALL), (LAG_MS_MAX + 1, [ALL[0], ALL[2]])):
+        watching.cluster["n2"].apply_lag_ms = lag_ms
+        watching.ask()
+        assert watching.listed() == listed
+
+
+def test_a_node_that_is_cut_off_names_nobody_so_that_its_clients_keep_the_list_they_have() -> None:
+    watching = Watching()
+    cut_off = watching.cluster["n1"]
+    cut_off.disconnected = {"n2", "n3"}
+    assert watching.listed() == [ALL[0]]  # it may be over in a moment
+    cut_off.apply_lag_ms = LAG_MS_MAX + 1
+    answer = watching.api.post(NODES, {}).json()
+    assert (answer["nodes"], answer["responseStatus"]["errorCode"]) == (None, "data-not-found")
 
 
 def test_a_member_that_stops_answering_is_left_out_after_two_misses() -> None:
