@@ -12,17 +12,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import shutil
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
-import msgspec
 import uvloop
 
 from artemis.api.process import GC_THRESHOLDS, SWITCH_INTERVAL_S
@@ -32,8 +28,9 @@ from artemis.errors import Unavailable
 from artemis.model import Instance, Member
 from artemis.outcomes import Registered
 from benchmarks import moments
-from benchmarks.report import Result, Row, machine, table
-from benchmarks.run import RESULTS, shown
+from benchmarks.report import Result, Row, as_text, machine, table
+from benchmarks.run import shown
+from benchmarks.scratch import scratch
 from benchmarks.wrk import BenchmarkError
 from jepsen_lite.cluster import HOST, Cluster, ClusterError
 from jepsen_lite.registry import REGION, ZONE
@@ -70,14 +67,12 @@ def main(seconds: float, in_flight: str, at: str, failovers: int, as_json: bool)
         result = measure(Options(seconds=seconds, in_flight=counts, at=at, failovers=failovers))
     except (BenchmarkError, ClusterError, ValueError) as exc:
         raise click.ClickException(str(exc)) from exc
-    print(msgspec.json.format(msgspec.json.encode(result), indent=1).decode() if as_json else table(result))
+    print(as_text(result) if as_json else table(result))
 
 
 def measure(options: Options) -> Result:
     """Start everything, measure, and end and remove everything again. Raises ``BenchmarkError``, ``ClusterError``."""
-    RESULTS.mkdir(exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="commit-", dir=RESULTS))  # a real disk; see run.measure
-    try:
+    with scratch("commit") as directory:
         about = machine(directory, None, "proposals made inside a member")
         with contextlib.closing(Cluster(directory / "commit")) as cluster:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -87,8 +82,6 @@ def measure(options: Options) -> Result:
             with Cluster(directory / "failover") as cluster:
                 times = moments.failover(cluster, options.failovers)
             found[f"{options.failovers} kills of the leader, ms until the next acknowledged write"] = shown(times)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
     return Result(machine=about, rows=rows, moments=found)
 
 

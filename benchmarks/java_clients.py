@@ -14,12 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 import msgspec
@@ -27,8 +24,8 @@ import uvloop
 
 from benchmarks.cpu import CpuMeter
 from benchmarks.java_fleet import Fleet, Witness, within
-from benchmarks.report import machine
-from benchmarks.run import RESULTS
+from benchmarks.report import as_text, machine
+from benchmarks.scratch import scratch
 from benchmarks.wrk import BenchmarkError
 from jepsen_lite.cluster import Cluster, ClusterError
 
@@ -104,22 +101,18 @@ def main(clients: int, instances: int, seconds: float, ramp: float, restart_afte
         figures = measure(options)
     except (BenchmarkError, ClusterError) as exc:
         raise click.ClickException(str(exc)) from exc
-    print(msgspec.json.format(msgspec.json.encode(figures), indent=1).decode() if as_json else shown(figures))
+    print(as_text(figures) if as_json else shown(figures))
     if not figures.kept:
         sys.exit(1)
 
 
 def measure(options: Options) -> Figures:
     """Start everything, measure, end and remove everything again. Raises ``BenchmarkError``, ``ClusterError``."""
-    RESULTS.mkdir(exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="java-clients-", dir=RESULTS))  # a real disk; see run.measure
-    try:
+    with scratch("java-clients") as directory:
         about = machine(directory, None, "clients in the measuring process")
         with Cluster(directory, arguments=["--connections-max", "50000"]) as cluster:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(_run(cluster, options, about))
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 async def _run(cluster: Cluster, options: Options, about: str) -> Figures:

@@ -30,6 +30,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     moments: dict[str, dict[str, float]]
 
 
+def as_text(figures: msgspec.Struct) -> str:
+    """JSON, one field per line."""
+    return msgspec.json.format(msgspec.json.encode(figures), indent=1).decode()
+
+
 def machine(directory: Path, etcd: str | None, clients: str) -> str:
     """Processor, cores, kernel, interpreter, disk and load: what the numbers depend on."""
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())

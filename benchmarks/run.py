@@ -7,24 +7,21 @@ leader, Artemis too unless ``--at follower``. An etcd read returns one key, a lo
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import msgspec
 import orjson
 
 from benchmarks import etcd, moments, registry_load, wrk
-from benchmarks.report import Result, Row, machine, table, with_ratios
+from benchmarks.report import Result, Row, as_text, machine, table, with_ratios
+from benchmarks.scratch import RESULTS, scratch
 from benchmarks.wrk import BenchmarkError, Sample, Workload
 from jepsen_lite.cluster import Cluster, ClusterError
 
-RESULTS = Path(__file__).resolve().parent / "results"
 ARGUMENTS = ["--log-level", "warning", "--no-rate-limiting"]
 """The limits of the earlier servers allow 10,000 registers a second, which is near to what is measured here."""
 COUNTERPARTS = {
@@ -70,26 +67,21 @@ def main(
         )
     except (BenchmarkError, ClusterError, ValueError) as exc:
         raise click.ClickException(str(exc)) from exc
-    encoded = msgspec.json.format(msgspec.json.encode(result), indent=1)
-    (RESULTS / f"{time.strftime('%Y%m%dT%H%M%S')}.json").write_bytes(encoded)
-    print(encoded.decode() if as_json else table(result))
+    text = as_text(result)
+    (RESULTS / f"{time.strftime('%Y%m%dT%H%M%S')}.json").write_text(text)
+    print(text if as_json else table(result))
 
 
 def measure(options: Options) -> Result:
     """Start everything, measure, and end and remove everything again. Raises ``BenchmarkError``, ``ClusterError``."""
-    RESULTS.mkdir(exist_ok=True)
     etcd_version = etcd.version() if options.etcd else None
-    # Beside the results and not under /tmp, which is memory on many machines: fsync would cost nothing there.
-    directory = Path(tempfile.mkdtemp(prefix="run-", dir=RESULTS))
-    try:
+    with scratch("run") as directory:
         about = machine(directory, etcd_version, f"wrk with one thread, at the {options.at}")
         with contextlib.ExitStack() as stack:
             beside = stack.enter_context(etcd.EtcdCluster(directory / "etcd")) if etcd_version else None
             cluster = stack.enter_context(Cluster(directory / "artemis", arguments=ARGUMENTS))
             rows = _throughput(options, cluster, beside, directory)
             found = {} if options.only else _moments(options, cluster)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
     return Result(machine=about, rows=with_ratios(rows, COUNTERPARTS), moments=found)
 
 

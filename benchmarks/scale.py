@@ -17,24 +17,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
-import msgspec
 import orjson
 import uvloop
 
 from benchmarks import wrk
 from benchmarks.java_clients import Latency, latency
 from benchmarks.node_facts import WALL_LAG, WORK_LAG, Metrics, longest, memory_mb, memory_peak_mb, processor_us
-from benchmarks.report import machine
-from benchmarks.run import RESULTS
+from benchmarks.report import as_text, machine
 from benchmarks.scale_load import (
     BATCH,
     INSTANCES_PER_SERVICE,
@@ -49,6 +45,7 @@ from benchmarks.scale_load import (
     write_all,
 )
 from benchmarks.scale_report import Fact, Figures, shown
+from benchmarks.scratch import scratch
 from benchmarks.wrk import BenchmarkError, Sample, Workload
 from jepsen_lite.cluster import HOST, Cluster, ClusterError
 from jepsen_lite.http1 import Answer, Connection
@@ -96,16 +93,14 @@ def main(instances: int, rounds: int, sample: float, renewals: int, seconds: flo
         figures = measure(options)
     except (BenchmarkError, ClusterError) as exc:
         raise click.ClickException(str(exc)) from exc
-    print(msgspec.json.format(msgspec.json.encode(figures), indent=1).decode() if as_json else shown(figures))
+    print(as_text(figures) if as_json else shown(figures))
     if figures.broken:
         sys.exit(1)
 
 
 def measure(options: Options) -> Figures:
     """Start everything, measure, end and remove everything again. Raises ``BenchmarkError``, ``ClusterError``."""
-    RESULTS.mkdir(exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="scale-", dir=RESULTS))  # a real disk; see run.measure
-    try:
+    with scratch("scale") as directory:
         about = machine(directory, None, "wrk and one Python process")
         with Cluster(directory / "nodes", arguments=["--log-level", "warning"]) as cluster:
             run = _Run(cluster, options, directory)
@@ -114,8 +109,6 @@ def measure(options: Options) -> Figures:
                 part()
         load = " ".join(f"{value:.1f}" for value in os.getloadavg())
         return Figures(machine=f"{about}, after {load}", facts=run.facts, broken=run.broken)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass(slots=True)

@@ -9,9 +9,7 @@ socket was not cut off, or memory grew beyond the bound per socket.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +21,8 @@ import uvloop
 from benchmarks.cpu import seconds_of
 from benchmarks.moments import Times
 from benchmarks.registry_load import HOUR_MS
-from benchmarks.report import machine
-from benchmarks.run import RESULTS
+from benchmarks.report import as_text, machine
+from benchmarks.scratch import scratch
 from benchmarks.watch_sockets import Watcher, open_watcher
 from benchmarks.wrk import BenchmarkError
 from jepsen_lite.cluster import HOST, Cluster, ClusterError
@@ -101,23 +99,19 @@ def main(sockets: int, stalled: int, changes: int, interval: float, as_json: boo
         figures = measure(options)
     except (BenchmarkError, ClusterError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
-    print(msgspec.json.format(msgspec.json.encode(figures), indent=1).decode() if as_json else shown(figures))
+    print(as_text(figures) if as_json else shown(figures))
     if not figures.kept:
         sys.exit(1)
 
 
 def measure(options: Options) -> Figures:
     """Start everything, measure, end and remove everything again. Raises ``BenchmarkError``, ``ClusterError``."""
-    RESULTS.mkdir(exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="watchers-", dir=RESULTS))  # a real disk; see run.measure
-    try:
+    with scratch("watchers") as directory:
         about = machine(directory, None, "clients in the measuring process")
         limit = str(2 * (options.sockets + options.stalled) + 1_000)
         with Cluster(directory, arguments=["--connections-max", limit, "--sockets-max", limit]) as cluster:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(_Bench(cluster, options).run(about))
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from benchmarks.java_clients import Figures
-from benchmarks.run import RESULTS
+from benchmarks.scratch import RESULTS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
