@@ -39,6 +39,14 @@ FREE_ENTRIES_MAX: Final = 8192
 
 _NO_INDEX: Final = 1 << 64
 
+_START_RANDOM_BITS: Final = 20
+
+
+def _start_above(number: int, drawn: bytes) -> Start:
+    """With a random part: a start on data that was lost since must not have had the same number, or the outcome of its
+    proposal 1 would answer another one's."""
+    return Start(number + 1 + int.from_bytes(drawn[:4], "big"))
+
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
@@ -105,13 +113,13 @@ class Journal:
         """
         disk.lock()
         try:
-            journal_id = rng.getrandbits(128).to_bytes(16, "big")
-            recovered = segments.recover(disk, cluster=cluster, node_id=node_id, new_journal_id=journal_id)
-            # Strictly above every earlier start, also when the wall clock was set back.
-            incarnation = max(recovered.tracker.incarnation + 1, wall_ms)
+            drawn = rng.getrandbits(128).to_bytes(16, "big")
+            recovered = segments.recover(disk, cluster=cluster, node_id=node_id, new_journal_id=drawn)
             writer = SegmentWriter(disk, recovered.tracker, segment_bytes)
+            # Above every earlier start, also when the wall clock was set back.
+            start = _start_above(max(recovered.tracker.incarnation, wall_ms << _START_RANDOM_BITS), drawn)
             # This sync also covers what a killed process had written but not synced, and was read back just now.
-            writer.append((Start(incarnation),))
+            writer.append((start,))
             writer.claim()
             writer.drop_dead_segments()
             return cls(disk, recovered, writer)
@@ -278,12 +286,11 @@ class Journal:
         """Nothing is to be written, and nothing is being written."""
         return not (self._pending or self.syncing)
 
-    def number_start(self, incarnation: int) -> None:
-        """From here on this start has a higher number than ``open`` gave it."""
-        if incarnation <= self.incarnation:
-            raise ValueError(f"start {incarnation} after start {self.incarnation}")
-        self.incarnation = incarnation
-        self._remember(Start(incarnation), low=_NO_INDEX)
+    def number_start(self, above: int) -> None:
+        """From here on this start has a number above ``above``, and above the one it has."""
+        start = _start_above(max(above, self.incarnation), self.journal_id)
+        self.incarnation = start.incarnation
+        self._remember(start, low=_NO_INDEX)
 
     def admit(self, founders: dict[str, bytes]) -> None:
         """From here on this member takes part: what it promises later is on disk behind this."""

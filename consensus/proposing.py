@@ -103,6 +103,6 @@ class Proposing:
         the one that numbered the earlier starts. Every write of this node would be refused for ever."""
         journal, applied = self._host.journal, self._host.registry.session(self._host.node_id)
         self.session.fail_all("this member's session was replaced")
-        journal.number_start(journal.incarnation + 1 if applied is None else applied.incarnation + 1)
+        journal.number_start(0 if applied is None else applied.incarnation)
         self.session = Session(self._host.node_id, journal.incarnation, self._bounds)
         self._start_lsn = journal.lsn
