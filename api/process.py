@@ -177,7 +177,7 @@ def _start_error(config: Config, exc: OSError) -> StartError:
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         reason += f"; uid {os.geteuid()} must be able to write there, and own the files of an earlier start"
     elif exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        reason += "; make room there, nothing in it may be deleted"
+        reason += "; make room for 64 MiB there, and delete nothing in it"
     file = Path(str(exc.filename)).name if exc.filename is not None else ""
     named = "" if file in ("", config.data_dir.name) else f"{file}: "
     return StartError(f"data_dir = {config.data_dir}: {named}{reason}")
