@@ -20,7 +20,8 @@ import httpx
 from artemis.client.actions import Abandoned, Answer, Done, Event, Fail, Failure, Send, Wait, Waited
 from artemis.client.call import Call
 from artemis.client.core import DEFAULT_TTL_MS, Core, tell
-from artemis.client.errors import ClientClosed, closed_during_call
+from artemis.client.departure import Departure
+from artemis.client.errors import ClientClosed, Refused, closed_during_call
 from artemis.client.exchange import LIMITS, TRANSPORT_ERRORS, failure_of, timeout_of, too_slow
 from artemis.client.leases import Batch, Lease
 from artemis.client.policy import RetryPolicy
@@ -192,12 +193,21 @@ class AsyncArtemisClient:
         self._wake.set()
         try:
             await self._end_task()
-            if leases:
-                await self._drive(self._core.unregister(leases, CLOSE_STEP_S))
-        except ArtemisError as exc:
-            logger.warning("closing without unregistering %d instances, their TTL ends them: %s", len(leases), exc)
+            await self._depart(self._core.departure(leases, self._runtime.clock() + CLOSE_STEP_S))
         finally:
             await self._http.aclose()
+
+    async def _depart(self, departure: Departure) -> None:
+        try:
+            while (call := departure.next_call(self._runtime.clock())) is not None:
+                try:
+                    await self._drive(call)
+                except Refused as exc:
+                    departure.refused(exc)
+                else:
+                    departure.done()
+        except ArtemisError as exc:
+            logger.warning("closing without unregistering %d instances, their TTL ends them: %s", departure.left, exc)
 
     async def __aenter__(self) -> AsyncArtemisClient:
         return self

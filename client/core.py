@@ -16,6 +16,7 @@ from artemis.client import wire
 from artemis.client.actions import Answer
 from artemis.client.answers import Accepted, FailedInstance, Interpret, Verdict, failures_of, interpreter, version_of
 from artemis.client.call import Call, Operation, Session
+from artemis.client.departure import Departure
 from artemis.client.leases import Batch, HeartbeatPlan, Lease, Notice
 from artemis.client.nodes import NodeChooser
 from artemis.client.policy import RetryBudget, RetryPolicy
@@ -92,6 +93,9 @@ class Core:
     def register(self, lease: Lease, expected: wire.Expected = wire.ANYTHING) -> Call[InstanceVersion | None]:
         body = wire.encode_instances([(lease.instance, lease.ttl_ms, expected)])
         return self._call(wire.REGISTER_PATH, body, _registered, changes=True, request_id=True)
+
+    def departure(self, leases: Sequence[Lease], deadline: float) -> Departure:
+        return Departure(leases, self.plan.batch_max, deadline, self.unregister)
 
     def unregister(self, leases: Iterable[Lease], budget_s: float | None = None) -> Call[None]:
         body = wire.encode_instances([(lease.instance, None, lease.expected) for lease in leases])

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from artemis.client.answers import FailedInstance
+from artemis.client.errors import Refused
 from artemis.client.results import InstanceVersion
 from artemis.client.wire import ANYTHING, Expected
 from artemis.errors import ArtemisError
@@ -30,7 +31,7 @@ LeaseState = Literal["active", "lost", "closed"]
 BatchKind = Literal["unregister", "register", "renew"]
 
 BATCH_INSTANCES_MAX = 500
-"""Keeps a heartbeat request near 200 kB."""
+"""Keeps a heartbeat request near 200 kB. Nodes may take less."""
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -94,6 +95,8 @@ class HeartbeatPlan:
         self._rng = rng
         self._leases: dict[InstanceKey, Lease] = {}
         self._orphans: list[Lease] = []
+        self.batch_max = BATCH_INSTANCES_MAX
+        """Instances in one request; less once a node has refused more."""
 
     @property
     def leases(self) -> tuple[Lease, ...]:
@@ -193,16 +196,21 @@ class HeartbeatPlan:
 
     def fail(self, batch: Batch, error: ArtemisError | Exception, now: float) -> None:
         """No node answered ``batch``, or all of it was refused."""
+        cut = is_too_large(error) and len(batch.leases) > 1
+        if cut:
+            self.batch_max = len(batch.leases) // 2
         for lease in batch.leases:
             if lease.state == "closed":
                 self._settle_closed(lease, batch, now)
+            elif cut:
+                lease.due_at = now
             else:
                 self._retry_later(lease, str(error), now)
 
     def _batch(self, kind: BatchKind, leases: Sequence[Lease]) -> Batch:
-        taken = tuple(leases[:BATCH_INSTANCES_MAX])
+        taken = tuple(leases[: self.batch_max])
         if kind == "unregister":
-            self._orphans += leases[BATCH_INSTANCES_MAX:]
+            self._orphans += leases[self.batch_max :]
         else:
             for lease in taken:
                 lease.due_at = math.inf
@@ -258,6 +266,11 @@ class HeartbeatPlan:
         lease.state = "lost"
         lease.last_error = reason
         return Notice(f"{_name(lease)}: lease lost: {reason}", lease.on_lost, is_loss=True)
+
+
+def is_too_large(error: Exception) -> bool:
+    """Nodes bound the instances of a request and its bytes, as their operators decide."""
+    return isinstance(error, Refused) and error.code == "http-413"
 
 
 def _name(lease: Lease) -> str:

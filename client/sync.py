@@ -20,7 +20,8 @@ import httpx
 from artemis.client.actions import Abandoned, Answer, Done, Event, Fail, Failure, Send, Wait, Waited
 from artemis.client.call import Call
 from artemis.client.core import DEFAULT_TTL_MS, Core, tell
-from artemis.client.errors import ClientClosed, closed_during_call
+from artemis.client.departure import Departure
+from artemis.client.errors import ClientClosed, Refused, closed_during_call
 from artemis.client.exchange import LIMITS, TRANSPORT_ERRORS, failure_of, timeout_of, too_slow
 from artemis.client.leases import Batch, Lease
 from artemis.client.policy import RetryPolicy
@@ -226,14 +227,24 @@ class ArtemisClient:
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSE_STEP_S)
-        if leases:
-            with self._lock:
-                call = self._core.unregister(leases, CLOSE_STEP_S)
-            try:
-                self._drive(call)
-            except ArtemisError as exc:
-                logger.warning("closing without unregistering %d instances, their TTL ends them: %s", len(leases), exc)
+        self._depart(self._core.departure(leases, self._runtime.clock() + CLOSE_STEP_S))
         self._release_http(thread)
+
+    def _depart(self, departure: Departure) -> None:
+        try:
+            while True:
+                with self._lock:
+                    call = departure.next_call(self._runtime.clock())
+                if call is None:
+                    return
+                try:
+                    self._drive(call)
+                except Refused as exc:
+                    departure.refused(exc)
+                else:
+                    departure.done()
+        except ArtemisError as exc:
+            logger.warning("closing without unregistering %d instances, their TTL ends them: %s", departure.left, exc)
 
     def __enter__(self) -> ArtemisClient:
         return self

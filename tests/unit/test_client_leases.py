@@ -230,6 +230,30 @@ def test_large_fleets_are_renewed_in_bounded_requests() -> None:
     assert plan.take(7.0) is None
 
 
+def test_a_request_that_is_too_large_is_cut_in_half_at_once() -> None:
+    """Nodes bound the instances of a request and its bytes; who repeated the same request would lose every lease."""
+    leases = [lease_of(str(number)) for number in range(12)]
+    plan = plan_with(*leases)
+    too_large = Refused("http-413", "instances: at most 5 are allowed in one request")
+    sizes = []
+    renewed: set[Lease] = set()
+    while (batch := plan.take(7.0)) is not None:
+        sizes.append(len(batch.leases))
+        if len(batch.leases) > 5:
+            plan.fail(batch, too_large, 7.0)
+        else:
+            plan.settle(batch, (), 7.0, 7.0)
+            renewed |= set(batch.leases)
+    assert (sizes, renewed) == ([12, 6, 3, 3, 3, 3], set(leases))
+    assert [len(taken(plan, 14.0).leases)] == [3], "what nodes take is remembered"
+
+
+def test_one_instance_that_is_too_large_is_tried_again_later() -> None:
+    plan = plan_with(lease_of())
+    plan.fail(taken(plan, 7.0), Refused("http-413", "body: at most 10 bytes"), 7.0)
+    assert plan.take(7.0) is None
+
+
 def test_a_slow_lease_does_not_travel_with_every_beat_of_a_fast_one() -> None:
     fast, slow = lease_of("fast", 3_000), lease_of("slow", 90_000)
     run = Run(plan_with(fast, slow), lambda now: True, lambda: 0.0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, cast
 
+import httpx
 import pytest
 
 from artemis.client import (
@@ -19,6 +21,8 @@ from artemis.client import (
     RetryPolicy,
     Unavailable,
 )
+from artemis.client.leases import BATCH_INSTANCES_MAX
+from artemis.client.wire import UNREGISTER_PATH
 from artemis.consensus.freshness import UNKNOWN_MS
 from tests.support.client_drivers import AsyncDriver, Driver, SyncDriver
 from tests.support.fake_cluster import NODES, FakeCluster, Trouble
@@ -474,6 +478,24 @@ def test_close_unregisters_everything_in_one_request_and_ends_the_loop(driver: D
     assert cluster.instances == {}
     assert len(cluster.sent("unregister.json")) == 1
     assert not driver.heartbeats_run()
+
+
+def test_close_unregisters_in_requests_that_nodes_take(
+    driver: Driver, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(BATCH_INSTANCES_MAX + 3):
+        driver.register(Instance(service_id="orders", instance_id=f"orders-{number}", url="http://x/"))
+    answer = cluster._answer
+
+    def bounded(request: httpx.Request, node: str) -> httpx.Response:
+        if request.url.path == UNREGISTER_PATH and len(json.loads(request.content)["instances"]) > 300:
+            return httpx.Response(413, json={"message": "instances: at most 300 are allowed in one request"})
+        return answer(request, node)
+
+    monkeypatch.setattr(cluster, "_answer", bounded)
+    driver.close()
+    assert cluster.instances == {}
+    assert [len(body["instances"]) for body in cluster.bodies("unregister.json")] == [500, 250, 250, 3]
 
 
 def test_close_in_an_outage_ends_soon_and_says_what_it_left(
