@@ -47,10 +47,13 @@ class DeltaReader:
         level = self._rng.choice(("linearizable", "session"))
         what = "services-delta" if self._version else "services"
         body = {"regionId": "r", "zoneId": "z", "version": self._version}
+        headers = {"x-artemis-consistency": level, "x-artemis-timeout-ms": str(BUDGET_MS)}
+        if level == "session":
+            headers["x-artemis-min-revision"] = str(self._version)
         request = Request(
             method="POST",
             path=f"/api/discovery/{what}" if snake else f"/artemis/api/discovery/{what}.json",
-            headers={"x-artemis-consistency": level, "x-artemis-timeout-ms": str(BUDGET_MS)},
+            headers=headers,
             body=spelled(body, snake=snake),
         )
 
