@@ -71,8 +71,8 @@ class Session:
         if len(data) > self._bounds.command_bytes_max:
             raise InvalidInput(
                 "request",
-                f"its instances take {len(data)} bytes in the log; at most {self._bounds.command_bytes_max} are allowed"
-                " in one request: send fewer of them, or less metadata",
+                f"what it writes takes {len(data)} bytes in the log; at most {self._bounds.command_bytes_max} are"
+                " allowed: name fewer instances in one request, or send less metadata",
             )
         self._next_seq += 1
         self._pending[seq] = Pending(seq, data, deadline, resolve)

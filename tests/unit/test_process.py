@@ -199,7 +199,10 @@ def test_an_instance_larger_than_the_log_takes_is_refused_with_the_bound(start: 
     assert answer.headers["x-artemis-outcome"] == "not-applied"
     status = answer.json()["response_status"]
     assert status["error_code"] == "bad-request"
-    assert "at most 1048576 are allowed in one request: send fewer of them, or less metadata" in status["error_message"]
+    assert (
+        "at most 1048576 are allowed: name fewer instances in one request, or send less metadata"
+        in status["error_message"]
+    )
 
 
 def test_every_metric_that_the_documents_and_alerts_name_is_exported(start: Start) -> None:
