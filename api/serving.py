@@ -14,7 +14,7 @@ from artemis.api.dialects.reading import Naming
 from artemis.api.dialects.snake import Rust, Snake
 from artemis.api.feed import ChangeFeed
 from artemis.api.feed_cache import EncodedChanges
-from artemis.api.health import PeerHealth
+from artemis.api.health import PeerHealth, is_current
 from artemis.api.options import OptionReader, ReadOptions
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.push.sessions import Sessions
@@ -149,7 +149,7 @@ class Serving:
         reasons = "".join(f"; {reason}" for reason in status.reasons)
         return (
             f"Serivce {plane} is not in up state. Current status: {{ node: {place}, status: "
-            f"{'up' if status.ready else 'down'}, canServiceRegistry: {writes}, canServiceDiscovery: {reads} }} "
+            f"{'up' if is_current(status) else 'down'}, canServiceRegistry: {writes}, canServiceDiscovery: {reads} }} "
             f"{exc.message}{reasons}"
         )
 

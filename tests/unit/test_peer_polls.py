@@ -11,7 +11,7 @@ from artemis.api.app import create_app
 from artemis.api.health import LAG_MS_MAX, UNKNOWN, PeerHealth
 from artemis.api.peer_polls import ANSWER_BYTES_MAX, MISSES_MAX, PATH, PeerPolls
 from artemis.api.settings import HttpSettings
-from tests.support.http import NOW_MS, Api
+from tests.support.http import NOW_MS, Api, camel_instance
 from tests.support.loopback import LoopbackCluster
 
 NODES = "/artemis/api/cluster/up-registry-nodes.json"
@@ -94,6 +94,9 @@ def test_a_node_that_is_cut_off_names_nobody_so_that_its_clients_keep_the_list_t
     cut_off.apply_lag_ms = LAG_MS_MAX + 1
     answer = watching.api.post(NODES, {}).json()
     assert (answer["nodes"], answer["responseStatus"]["errorCode"]) == (None, "data-not-found")
+    watching.cluster.leader_id = None
+    refused = watching.api.post("/artemis/api/registry/register.json", {"instances": [camel_instance()]}).json()
+    assert "status: down, canServiceRegistry: false, " in refused["responseStatus"]["message"]
 
 
 def test_a_member_that_stops_answering_is_left_out_after_two_misses() -> None:
