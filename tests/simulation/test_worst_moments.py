@@ -12,7 +12,7 @@ from tests.simulation.clients import FOREVER_MS, Answer, register
 from tests.simulation.cluster import Cluster
 from tests.simulation.settings import Settings
 from tests.simulation.world import Violation, World
-from tests.unit.test_core import Member, reply
+from tests.unit.test_core import Member
 
 
 def started(name: str) -> Cluster:
@@ -117,13 +117,6 @@ class SlowlyReading(Member):
 def test_a_follower_that_needs_a_snapshot_costs_one_question_per_turn() -> None:
     """Told that there is no snapshot yet, the library asks again until a heartbeat period is over (hazard N3)."""
     member = SlowlyReading()
-    term = member.lead()
-    for _ in range(8):
-        member.core.append(b"x")
-    member.sync()
-    member.core.replication.on_append_reply("n2", reply(term, 11, True, False))
-    member.core.tick()
-    member.core.drop_prefix(8)
-    member.core.replication.on_append_reply("n3", reply(term, 2, False, True))
+    member.lead_with_n3_far_behind()
     member.core.replication.broadcast()
     assert member.snapshots_for == ["n3"]

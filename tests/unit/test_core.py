@@ -134,6 +134,18 @@ class Member:
         assert self.core.role == "leader"
         return self.core.term
 
+    def lead_with_n3_far_behind(self) -> int:
+        """n3 lacks entries that the log does not hold any more; n2 has everything. Returns the term."""
+        term = self.lead()
+        for _ in range(8):
+            self.core.append(b"x")
+        self.sync()
+        self.core.replication.on_append_reply("n2", reply(term, 11, True, False))
+        self.core.tick()
+        self.core.drop_prefix(8)
+        self.core.replication.on_append_reply("n3", reply(term, 2, False, True))
+        return term
+
     def role(self) -> str:
         return self.core.role
 
@@ -500,14 +512,7 @@ def test_a_higher_term_ends_a_leadership() -> None:
 
 def test_a_follower_far_behind_gets_heartbeats_while_it_is_fed_a_snapshot() -> None:
     member = Member()
-    term = member.lead()
-    for _ in range(8):
-        member.core.append(b"x")
-    member.sync()
-    member.core.replication.on_append_reply("n2", reply(term, 11, True, False))
-    member.core.tick()
-    member.core.drop_prefix(8)
-    member.core.replication.on_append_reply("n3", reply(term, 2, False, True))
+    term = member.lead_with_n3_far_behind()
     member.take_sent()
     member.time += 0.2
     member.core.replication.broadcast()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 
 from tests.support.java_client.addresses import AddressManager
@@ -16,19 +17,38 @@ from tests.support.java_client.settings import JavaSettings
 FIRST_POLL_S = 0.02
 
 
-class Client:
-    """A subclass sets ``session``. ``start`` returns when the address list was asked for, as the constructor does."""
+class Client(ABC):
+    """``start`` returns when the address list was asked for, as the Java constructor does."""
 
     nodes_path: str
-    session: Session
+    session_path: str
 
-    def __init__(self, domain_url: str, settings: JavaSettings, observed: Observed, choose: random.Random) -> None:
+    def __init__(
+        self, domain_url: str, settings: JavaSettings, observed: Observed, choose: random.Random | None = None
+    ) -> None:
+        choose = choose or random.Random()
         self.settings = settings
         self.observed = observed
-        clock = time.monotonic
-        self.addresses = AddressManager(domain_url, settings.address_ttl_s, clock, choose)
+        self.addresses = AddressManager(domain_url, settings.address_ttl_s, time.monotonic, choose)
         self.http = ArtemisHttpClient(settings, self.addresses, observed)
+        self.session = Session(
+            settings,
+            self.session_path,
+            self.addresses,
+            observed,
+            on_open=self._opened,
+            on_text=self._received,
+            choose=choose,
+        )
         self._tasks: list[asyncio.Task[None]] = []
+
+    @abstractmethod
+    def _opened(self) -> None:
+        """The WebSocket is connected, again or for the first time."""
+
+    @abstractmethod
+    async def _received(self, text: str) -> None:
+        """In the receiving thread: no pong is seen until this returns."""
 
     async def start(self) -> None:
         await self._ask_for_nodes()

@@ -14,7 +14,6 @@ from tests.support.java_client.base import Client
 from tests.support.java_client.http import NodeFailed, Rejected
 from tests.support.java_client.observed import Observed
 from tests.support.java_client.registry import identity
-from tests.support.java_client.session import Session
 from tests.support.java_client.settings import JavaSettings
 
 Json = dict[str, Any]
@@ -31,21 +30,12 @@ class Event(NamedTuple):
 
 class DiscoveryClient(Client):
     nodes_path = "/cluster/up-discovery-nodes.json"
+    session_path = "/discovery/instance-change"
 
     def __init__(
         self, domain_url: str, settings: JavaSettings, observed: Observed, choose: random.Random | None = None
     ) -> None:
-        choose = choose or random.Random()
         super().__init__(domain_url, settings, observed, choose)
-        self.session = Session(
-            settings,
-            "/discovery/instance-change",
-            self.addresses,
-            observed,
-            on_open=self._subscribe_all,
-            on_text=self._pushed,
-            choose=choose,
-        )
         self._configs: dict[str, Json] = {}
         self._services: dict[str, list[Json]] = {}
         """By service id in lower case; pushes are matched with the id as it was pushed."""
@@ -72,7 +62,7 @@ class DiscoveryClient(Client):
             self.session.send(orjson.dumps(config))
         return list(self._services[key])
 
-    def _subscribe_all(self) -> None:
+    def _opened(self) -> None:
         for config in self._configs.values():
             self.session.send(orjson.dumps(config))
 
@@ -100,7 +90,7 @@ class DiscoveryClient(Client):
                 if told:
                     self._tell("reload", key)
 
-    async def _pushed(self, text: str) -> None:
+    async def _received(self, text: str) -> None:
         change = orjson.loads(text)
         instance = change["instance"]
         key = instance["serviceId"]

@@ -14,7 +14,6 @@ import orjson
 from tests.support.java_client.base import Client
 from tests.support.java_client.http import SERVICE_DOWN, NodeFailed, Rejected
 from tests.support.java_client.observed import Observed
-from tests.support.java_client.session import Session
 from tests.support.java_client.settings import JavaSettings
 
 Json = dict[str, Any]
@@ -24,21 +23,12 @@ _BLANK = ("", None)
 
 class RegistryClient(Client):
     nodes_path = "/cluster/up-registry-nodes.json"
+    session_path = "/registry/heartbeat"
 
     def __init__(
         self, domain_url: str, settings: JavaSettings, observed: Observed, choose: random.Random | None = None
     ) -> None:
-        choose = choose or random.Random()
         super().__init__(domain_url, settings, observed, choose)
-        self.session = Session(
-            settings,
-            "/registry/heartbeat",
-            self.addresses,
-            observed,
-            on_open=lambda: None,
-            on_text=self._answered,
-            choose=choose,
-        )
         self._instances: dict[tuple[str, str, str], Json] = {}
         self._message = b""
         self._last_sent = -math.inf if settings.beats_at_start else time.monotonic()
@@ -103,8 +93,11 @@ class RegistryClient(Client):
                 self._last_sent = now
             await asyncio.sleep(self.settings.check_s)
 
-    async def _answered(self, text: str) -> None:
-        """In the receiving thread: no pong is seen until this has registered again."""
+    def _opened(self) -> None:
+        """The next heartbeat comes when it is due."""
+
+    async def _received(self, text: str) -> None:
+        """The answer to a heartbeat. It returns when what was lost has been registered again."""
         now = time.monotonic()
         sent_at = now
         if self._waiting:
