@@ -84,6 +84,8 @@ class Admission:
             return None
         if self.rejoin_from is not None:
             return "takes the cluster's state because it was started with --rejoin"
+        if self._founders:
+            return "started with --rejoin, it waits for a leader that a majority confirms without it"
         missing = [peer for peer in self._host.core.peers() if peer not in self._fresh]
         if not missing:
             return "its founding is not on disk yet"

@@ -84,6 +84,23 @@ def test_a_rejoining_member_takes_the_state_and_then_takes_part(members: int) ->
     settle(cluster)
 
 
+def test_a_rejoining_member_says_that_it_waits_for_a_majority_of_the_others() -> None:
+    cluster = settled_cluster("rejoin without a majority")
+    assert write(cluster, "n1", "a")
+    cluster.kill("n3")
+    cluster.kill("n2")
+    cluster.replace_disk("n2")
+    cluster.machines["n2"].rejoin = True
+    cluster.start("n2")
+    cluster.world.run_for(5)
+    reasons = engine_of(cluster, "n2").status().reasons
+    assert any("waits for a leader that a majority confirms without it" in reason for reason in reasons)
+    assert not any("new cluster" in reason for reason in reasons)
+    cluster.start("n3")
+    settle(cluster)
+    assert names_on(cluster, "n2") == {"a"}
+
+
 def test_the_state_may_come_before_the_names_of_the_founders(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer to an introduction waits for its sender's disk, the state from a leader does not. A member admitted
     with itself as the only founder ran on, and refused its next start: its members were others."""
