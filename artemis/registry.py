@@ -34,6 +34,7 @@ from artemis.commands import (
     RequestId,
     Unregister,
 )
+from artemis.lease_counts import LeaseCounts
 from artemis.lease_stats import LeaseStats
 from artemis.leases import LeaseTable, LeaseTerm
 from artemis.model import Change, ChangeType, Compacted, Instance, InstanceKey, Member, Record, encode_instance, key_of
@@ -50,6 +51,7 @@ class Registry:
     """The applied state of one node."""
 
     __slots__ = (
+        "_counts",
         "_index",
         "_leases",
         "_limits",
@@ -75,7 +77,8 @@ class Registry:
         self._next_lease_id = 1
         self._index = ServiceIndex()
         self._leases = LeaseTable()
-        self._protection = Protection(self)
+        self._counts = LeaseCounts(self._index, self._leases)
+        self._protection = Protection(self._counts)
         self.lease_stats = LeaseStats()
         """Of this node, not of the state. Whoever puts one registry in the place of another hands it on."""
         self._ring = ChangeRing(self._limits.changes_max, self._limits.change_bytes_max)
@@ -181,14 +184,11 @@ class Registry:
 
     def leases(self, service_id: str | None) -> int:
         """Number of leases of this service, or of all."""
-        if service_id is None:
-            return len(self._leases)
-        service = self._index.service(service_id)
-        return 0 if service is None else len(service)
+        return self._counts.leases(service_id)
 
     def held(self, service_id: str | None) -> int:
         """Number of leases of this service, or of all, whose deadline has passed and that protection holds."""
-        return len(self._leases.held) if service_id is None else self._leases.held.of_service(service_id)
+        return self._counts.held(service_id)
 
     @property
     def changes_oldest(self) -> int:
@@ -418,7 +418,8 @@ class Registry:
         registry._index = ServiceIndex.thaw(state.services)
         grants = {record.lease_id: record.grant for service in state.services for record in service.records}
         registry._leases = LeaseTable(grants, state.deadlines_ms, state.held_until_ms)
-        registry._protection = Protection(registry, state.protection)
+        registry._counts = LeaseCounts(registry._index, registry._leases)
+        registry._protection = Protection(registry._counts, state.protection)
         registry._ring = ChangeRing(limits.changes_max, limits.change_bytes_max, state.changes_oldest, state.changes)
         registry._sessions = state.sessions
         registry._members = state.members
@@ -437,6 +438,10 @@ class Registry:
         """The frozen state and the orders of those dicts that have a defined one: ``==`` of dicts ignores it."""
         state = self.freeze()
         return (*state, list(state.members), list(state.requests))
+
+
+def _by_position(conditions: Sequence[Condition]) -> dict[int, Condition]:
+    return {condition.position: condition for condition in conditions}
 
 
 def _holds(condition: Condition | None, record: Record | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 import threading
 from hashlib import blake2b
@@ -122,6 +123,37 @@ def test_each_of_several_freezes_stays_as_it_was() -> None:
     assert b"".join(snapshot.encode(again)) == kept[3][1]
     assert [b"".join(snapshot.encode(frozen)) for frozen, _ in kept] == [data for _, data in kept]
     assert len({data for _, data in kept}) == 3
+
+
+def test_what_is_taken_apart_stays_whole_for_those_who_hold_a_part_of_it() -> None:
+    replica = busy()
+    data = frozen_bytes(replica.registry)
+    frozen = snapshot.freeze(replica.registry)
+    views = replica.registry.frozen_services()
+    listed = [view.records for view in views]
+    assert sum(1 for _ in snapshot.take_apart(replica.registry)) > 10
+    assert frozen_bytes(replica.registry) == data
+    assert [view.records for view in views] == listed
+    assert b"".join(snapshot.encode(frozen)) == data
+
+
+def test_a_registry_that_is_taken_apart_is_gone_without_the_collector() -> None:
+    data = frozen_bytes(busy().registry)
+    gc.collect()
+    gc.disable()
+    try:
+        before = registries()
+        parts = snapshot.take_apart(snapshot.decode(data))
+        assert registries() == before + 1
+        next(parts)
+        assert registries() == before
+        assert len(list(parts)) > 10
+    finally:
+        gc.enable()
+
+
+def registries() -> int:
+    return sum(type(each) is Registry for each in gc.get_objects())
 
 
 def test_another_thread_writes_while_this_one_applies() -> None:
