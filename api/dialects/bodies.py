@@ -10,6 +10,7 @@ import msgspec
 from artemis.api.dialects import shapes
 from artemis.api.dialects.reading import Document, Fields, Naming, parse
 from artemis.api.dialects.shapes import SentInstance, SentKey, SnakeInstance, SnakeKey
+from artemis.api.faults import WrongShape
 
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
@@ -109,6 +110,10 @@ def read_write(body: bytes) -> WriteBody:
 def _read_write_leniently(body: bytes) -> WriteBody:
     document = Document()
     top = document.fields(parse(body), "")
+    for name in ("expectedrevision", "expectedepoch"):
+        # Unknown names are ignored, but not one that the sender relies on.
+        if top.get(name) is not None:
+            raise WrongShape(f"{top.path(name)}: allowed in each instance or key, not beside them")
     instances = top.children("instances")
     keys = top.items("instancekeys")
     return WriteBody(

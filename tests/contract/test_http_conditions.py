@@ -183,6 +183,17 @@ def test_an_expectation_that_is_no_revision_is_refused_by_name(value: object) ->
         assert field in answer.json()["message"]
 
 
+@pytest.mark.parametrize("field", ["expectedRevision", "expected_epoch"])
+@pytest.mark.parametrize("path", [REGISTER, HEARTBEAT, UNREGISTER])
+def test_an_expectation_beside_the_instances_is_not_passed_over(path: str, field: str) -> None:
+    cluster, api = with_history()
+    answer = api.post(path, {"instances": [camel_instance()], field: 9})
+    assert answer.status_code == 400
+    assert answer.json()["message"].startswith(f"{field}: ")
+    assert answer.headers["x-artemis-outcome"] == "not-applied"
+    assert cluster["n1"].registry.revision == 2
+
+
 def test_a_heartbeat_under_an_earlier_epoch_is_refused_on_every_node() -> None:
     cluster, api = with_history()
     _, first = registered(api)
