@@ -21,10 +21,12 @@ import hypothesis  # imported once here instead of in the process of each test
 
 from tests.simulation import (
     mutants_of_disk,
+    mutants_of_leases,
     mutants_of_links,
     mutants_of_protection,
     mutants_of_raft,
     mutants_of_registry,
+    mutants_of_requests,
 )
 from tests.simulation.mutant import MUTANTS, Named, Seeds, Verdict, judge
 
@@ -33,10 +35,12 @@ __all__ = [
     "MUTANTS",
     "hypothesis",
     "mutants_of_disk",
+    "mutants_of_leases",
     "mutants_of_links",
     "mutants_of_protection",
     "mutants_of_raft",
     "mutants_of_registry",
+    "mutants_of_requests",
     "run",
 ]
 
