@@ -181,9 +181,10 @@ class ArtemisClient:
         """Every change of ``services`` (None: of all) after revision ``since``, once and in order, for ever.
 
         Without ``since`` the first event is the state of the services (``WatchState``). At least every ``wait_s``
-        seconds there is an event; while no node answers these are ``WatchInterrupted``. When changes were missed that
-        no node keeps any more, a new ``WatchState`` says so. Ends when the client is closed. Raises ``InvalidInput``
-        and ``Refused``.
+        seconds there is an event; while no node answers, a ``WatchInterrupted`` at least every ``budget_s`` of the
+        policy plus twice ``wait_s``. When changes were missed that no node keeps any more, a new ``WatchState`` says
+        so. Ends when the client is closed; who waits in another thread then comes out after ``wait_s``. Raises
+        ``InvalidInput`` and ``Refused``.
         """
         self._check_usable()
         return self._watch(self._prepare(lambda: self._core.watching(services, since, wait_s)))
