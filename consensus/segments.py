@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from artemis.consensus import records
+from artemis.consensus.advice import REPLACE
 from artemis.consensus.ports import AppendFile, Disk
 from artemis.consensus.records import Admit, Bad, Base, Mark, Record, Reset, SegmentHeader, Start, Truncate, Vote
 from artemis.consensus.wire import LogEntry
@@ -25,12 +26,6 @@ from artemis.errors import DataDamaged, InvalidInput
 _NAME: Final = re.compile(r"journal-(\d{12})\.log")
 _TEMPORARY: Final = "journal.tmp"
 _SNAPSHOT: Final = re.compile(r"snapshot-.*\.bin")
-
-REPLACE: Final = (
-    "empty the directory and start this member once with --rejoin. An older copy of the files will not do: it lacks"
-    " what was acknowledged since (a cluster of one has nothing else)"
-)
-"""What an operator does about a member whose files cannot be used."""
 
 
 def segment_name(segment: int) -> str:
@@ -281,8 +276,7 @@ def _behind_last_gap(numbers: list[int]) -> list[int]:
 
 
 def _refuse_snapshot_alone(names: list[str]) -> None:
-    """A journal is there before the first snapshot is. Without it a lone node would go on from the snapshot, and the
-    acknowledged writes behind that would be gone without a word."""
+    """A journal is there before any snapshot. A lone node would go on from that, and lose what came behind it."""
     for name in names:
         if _SNAPSHOT.fullmatch(name):
             raise DataDamaged(

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from artemis.consensus import snapshot_file
+from artemis.consensus.advice import REPLACE
 from artemis.consensus.ports import Disk, DiskQueue
-from artemis.consensus.segments import REPLACE
 from artemis.consensus.snapshot_file import SnapshotHeader
 from artemis.consensus.snapshot_transfer import SnapshotReceiver, SnapshotWriter
 from artemis.errors import DataDamaged, InvalidInput

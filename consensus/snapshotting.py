@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from artemis import snapshot
+from artemis.consensus.advice import REPLACE
 from artemis.consensus.core import RaftCore
 from artemis.consensus.journal import Journal
 from artemis.consensus.ports import DiskQueue
-from artemis.consensus.segments import REPLACE
 from artemis.consensus.snapshots import SnapshotHeader, SnapshotReader, SnapshotStore
 from artemis.consensus.timing import Bounds
 from artemis.consensus.wire import Message, RejoinIndex, SnapshotChunk, SnapshotReply
