@@ -221,7 +221,7 @@ def test_what_is_not_understood_is_refused_by_name(query: str, named: str) -> No
 def test_only_get_is_allowed() -> None:
     _, api = scene()
     answer = api.post("/api/watch?since=0", {})
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, OPTIONS")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
 def test_a_poll_whose_client_went_away_is_forgotten() -> None:
