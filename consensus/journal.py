@@ -20,7 +20,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Final, overload
 
-from artemis.consensus import segments
+from artemis.consensus import recovery
 from artemis.consensus.journal_repair import Target, rebuild
 from artemis.consensus.ports import Disk, DiskQueue, Random
 from artemis.consensus.records import COMMAND_BYTES_MAX, Admit, Base, Record, Reset, Start, Truncate, Vote
@@ -62,7 +62,7 @@ class Recovery:
 class Journal:
     """See the module. Every method runs on the engine's thread; ``open`` and ``close`` block on the disk."""
 
-    def __init__(self, disk: Disk, recovered: segments.Recovered, writer: SegmentWriter) -> None:
+    def __init__(self, disk: Disk, recovered: recovery.Recovered, writer: SegmentWriter) -> None:
         tracker = recovered.tracker
         self._disk = disk
         self._writer = writer
@@ -114,7 +114,7 @@ class Journal:
         disk.lock()
         try:
             drawn = rng.getrandbits(128).to_bytes(16, "big")
-            recovered = segments.recover(disk, cluster=cluster, node_id=node_id, new_journal_id=drawn)
+            recovered = recovery.recover(disk, cluster=cluster, node_id=node_id, new_journal_id=drawn)
             writer = SegmentWriter(disk, recovered.tracker, segment_bytes)
             # Above every earlier start, also when the wall clock was set back.
             start = _start_above(max(recovered.tracker.incarnation, wall_ms << _START_RANDOM_BITS), drawn)

@@ -2,7 +2,7 @@
 
 After a failed write or fsync nothing about the newest segment is certain: the kernel may have dropped pages that still
 read back fine, and a second fsync then reports success for data that is gone. So nothing of it is trusted. Everything
-on disk is read again as at a start, the newest segment is written anew and synced (``segments.recover``), and then
+on disk is read again as at a start, the newest segment is written anew and synced (``recovery.recover``), and then
 whatever memory has and the disk has not is appended as one batch. When that returned, all of memory is durable.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from artemis.consensus import segments
+from artemis.consensus import recovery
 from artemis.consensus.ports import Disk
 from artemis.consensus.records import Admit, Base, Record, Reset, Start, Truncate, Vote
 from artemis.consensus.segments import SegmentWriter, Tracker, Written
@@ -33,7 +33,7 @@ class Target:
 
 def rebuild(disk: Disk, target: Target, segment_bytes: int) -> tuple[SegmentWriter, Written]:
     """Make the disk hold ``target``. Raises ``OSError`` while the disk still fails, ``DataDamaged`` if it lost more."""
-    found = segments.recover(disk, cluster=target.cluster, node_id=target.node_id, new_journal_id=target.journal_id)
+    found = recovery.recover(disk, cluster=target.cluster, node_id=target.node_id, new_journal_id=target.journal_id)
     writer = SegmentWriter(disk, found.tracker, segment_bytes)
     try:
         return writer, writer.append(missing(found.tracker, found.entries, target))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from artemis import snapshot
-from artemis.consensus import engine, records, segments
+from artemis.consensus import engine, records, recovery, segments
 from artemis.consensus.admission import Admission
 from artemis.consensus.core import RaftCore
 from artemis.consensus.disk import FileDisk
@@ -54,20 +54,20 @@ def do_not_write_votes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "_remember", forgetful)
 
 
-@mutant("D3", "segments.recover", Named(DAMAGE + "what_is_written_after_a_cut_is_all_that_is_read_later"))
+@mutant("D3", "recovery.recover", Named(DAMAGE + "what_is_written_after_a_cut_is_all_that_is_read_later"))
 def leave_a_torn_end_where_it_is(patch: pytest.MonkeyPatch) -> None:
-    guarded = segments._Replay.segment
+    guarded = recovery._Replay.segment
 
     def keeping(self: Any, number: int, cluster: str, node_id: str) -> None:
         guarded(self, number, cluster, node_id)
         self.newest_bytes = self._disk.read(segments.segment_name(number))
 
-    patch.setattr(segments._Replay, "segment", keeping)
+    patch.setattr(recovery._Replay, "segment", keeping)
 
 
 @mutant(
     "D3",
-    "segments._Replay._cut_or_refuse",
+    "recovery._Replay._cut_or_refuse",
     Named(DAMAGE + "every_flipped_bit_is_refused_or_cuts_only_what_no_mark_covers"),
 )
 def cut_a_damaged_middle(patch: pytest.MonkeyPatch) -> None:
@@ -88,14 +88,14 @@ def believe_any_checksum(patch: pytest.MonkeyPatch) -> None:
 
 @mutant(
     "D3",
-    "segments.recover",
+    "recovery.recover",
     Named(
         "unit/test_journal.py::test_what_a_failed_sync_left_in_memory_is_written_again_before_it_is_vouched_for",
         sees="DataDamaged",
     ),
 )
 def trust_what_reads_back_after_a_failed_sync(patch: pytest.MonkeyPatch) -> None:
-    guarded = segments._write_aside
+    guarded = segments.write_aside
 
     def cutting(disk: Disk, name: str, data: bytes) -> None:
         if name in disk.names():
@@ -103,7 +103,7 @@ def trust_what_reads_back_after_a_failed_sync(patch: pytest.MonkeyPatch) -> None
         else:
             guarded(disk, name, data)
 
-    patch.setattr(segments, "_write_aside", cutting)
+    patch.setattr(recovery, "write_aside", cutting)
 
 
 @mutant(
