@@ -176,6 +176,9 @@ class AsyncArtemisClient:
                 yield event
 
     async def _poll(self, watching: Watching) -> Heard:
+        if pause_s := watching.take_pause_s():
+            await self._runtime.wait(self._stopping, pause_s)
+            self._check_usable()
         return await self._drive(watching.next_call(), self._stopping)
 
     async def members(self) -> tuple[Member, ...]:

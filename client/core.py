@@ -148,7 +148,10 @@ class Core:
         def read() -> Call[Services]:
             return self.services("linearizable", None) if names is None else self._lookup_all(names)
 
-        return Watching(since, wait_s, poll, read)
+        def pause_s() -> float:
+            return self._rng.uniform(0.5, 1.0) * self.policy.backoff_max_s
+
+        return Watching(since, wait_s, poll, read, pause_s)
 
     def _lookup_all(self, service_ids: Sequence[str]) -> Call[Services]:
         body = wire.encode_lookup(service_ids, self._region_id, self._zone_id)

@@ -206,6 +206,8 @@ class ArtemisClient:
                 yield event
 
     def _poll(self, watching: Watching) -> Heard:
+        if pause_s := watching.take_pause_s():
+            self._runtime.wait(self._stopping, pause_s)
         return self._drive(self._prepare(watching.next_call), self._stopping)
 
     def members(self) -> tuple[Member, ...]:

@@ -45,10 +45,13 @@ Read = Callable[[], Call[Services]]
 
 
 class Watching:
-    """``next_call``, then ``answered``, ``failed`` or ``refused``, and so on for ever."""
+    """``take_pause_s``, ``next_call``, then ``answered``, ``failed`` or ``refused``, and so on for ever."""
 
-    def __init__(self, since: int | None, wait_s: float, poll: Poll, read: Read) -> None:
+    def __init__(self, since: int | None, wait_s: float, poll: Poll, read: Read, pause_s: Callable[[], float]) -> None:
+        """``pause_s`` draws the seconds between a call that failed and the next one."""
         self._revision = since
+        self._draw_pause_s = pause_s
+        self._pause_s = 0.0
         self._wait_ms = max(1, int(wait_s * 1000))
         self._poll = poll
         self._read = read
@@ -60,6 +63,12 @@ class Watching:
         if self._reads is not None or self._revision is None:
             return cast(Call[Heard], self._read())
         return cast(Call[Heard], self._poll(self._revision, self._wait_ms))
+
+    def take_pause_s(self) -> float:
+        """Seconds to wait before ``next_call``. A client without tokens for retries fails at once where connections are
+        refused, and a watch that went on at once would do so a hundred times a second."""
+        pause_s, self._pause_s = self._pause_s, 0.0
+        return pause_s
 
     def answered(self, answer: Heard) -> WatchEvent | None:
         """What to tell; None: nothing yet, another call is needed first."""
@@ -74,6 +83,7 @@ class Watching:
                 return None
 
     def failed(self, error: Unavailable) -> WatchInterrupted:
+        self._pause_s = self._draw_pause_s()
         if self._revision is not None and self._reads is None:
             # Perhaps no node will ever reach the revision, because it is of a history that is gone: a read shows it.
             self._reads = "rebuilt"

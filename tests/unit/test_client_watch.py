@@ -61,7 +61,7 @@ Watch = Callable[..., Take]
 
 
 def blocking(stack: contextlib.ExitStack, cluster: FakeCluster, *arguments: Any, **options: Any) -> Take:
-    time = VirtualTime()
+    time = options.pop("time", None) or VirtualTime()
     client = ArtemisClient(
         NODES, transport=httpx.MockTransport(cluster.handle), runtime=Runtime(clock=time.clock, wait=time.wait, seed=7)
     )
@@ -71,7 +71,7 @@ def blocking(stack: contextlib.ExitStack, cluster: FakeCluster, *arguments: Any,
 
 
 def awaiting(stack: contextlib.ExitStack, cluster: FakeCluster, *arguments: Any, **options: Any) -> Take:
-    time = VirtualTime()
+    time = options.pop("time", None) or VirtualTime()
     client = AsyncArtemisClient(
         NODES,
         transport=httpx.MockTransport(cluster.handle_async),
@@ -211,6 +211,22 @@ def test_a_refusal_ends_the_watch(watch: Watch) -> None:
     }
     with pytest.raises(InvalidInput):
         take(1)
+
+
+def test_an_outage_is_not_asked_again_and_again_without_a_pause(watch: Watch) -> None:
+    """Refused connections fail at once, and without tokens for retries so does a call: the next one has to wait."""
+    cluster = FakeCluster()
+    time = VirtualTime()
+    take = watch(cluster, since=0, time=time)
+    assert take(1) == [("bookmark", 0)]
+    cluster.down("refused")
+    take(10)
+    began, requests = time.now, len(cluster.requests)
+    assert take(40) == [("interrupted", 0)] * 40
+    assert time.now - began >= 20.0
+    assert len(cluster.requests) - requests < 5 * (time.now - began)
+    cluster.up()
+    assert take(1) == [("bookmark", 0)]
 
 
 @pytest.mark.parametrize(("wait_ms_max", "asked_ms"), [(2_000, 1_250), (1, 1)])
