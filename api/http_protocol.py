@@ -12,6 +12,10 @@ because it is busy sends its clients to the others, which are as busy.
 
 The head of a request is bounded, and so is what a client may send after its last chunk. uvicorn bounds neither, and its
 parser copies a header that arrives in parts once for each of them: a header of 100 MB stops the event loop for seconds.
+
+uvicorn sets a timer after each answer and takes it back with the next request: a twentieth of the work of a look-up.
+Here an answer notes until when the connection may be idle. Its one timer looks when that is and, if it is later, goes
+on.
 """
 
 from __future__ import annotations
@@ -97,6 +101,8 @@ class OneWriteCycle(RequestResponseCycle):
 class OneWriteProtocol(HttpToolsProtocol):
     _unparsed = 0
     """Bytes since the parser last began a request or found a part of a body: those of a head, and a little more."""
+    _idle_until: float | None = None
+    """When to close, in the loop's time; None unless ``idle``."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -137,6 +143,46 @@ class OneWriteProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
         self._unparsed = 0
+
+    @property
+    def idle(self) -> bool:
+        """Between two requests, with no byte of the next one here."""
+        return self._idle_until is not None
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but for the timer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_until = self.loop.time() + self.timeout_keep_alive
+        if self.timeout_keep_alive_task is None:
+            self._look_after(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_until is None:
+            return  # the end of the request that is under way sets the timer again
+        left_s = self._idle_until - self.loop.time()
+        if left_s > 0:
+            self._look_after(left_s)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+
+    def _look_after(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        # Bytes have come. The timer goes on: see at the top.
+        self._idle_until = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.__class__ = OneWriteCycle

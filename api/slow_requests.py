@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from artemis.api.http_protocol import OneWriteProtocol
 
 RECEIVE_SECONDS = 30.0
 
@@ -24,9 +26,9 @@ class SlowRequests:
 
     def __init__(self, connections: Callable[[], Iterable[object]]) -> None:
         self._connections = connections
-        self._waiting: dict[HttpToolsProtocol, RequestResponseCycle | None] = {}
+        self._waiting: dict[OneWriteProtocol, RequestResponseCycle | None] = {}
         """Connections that were waiting for bytes when last looked at, and the request before or with those bytes."""
-        self._unread: dict[HttpToolsProtocol, int] = {}
+        self._unread: dict[OneWriteProtocol, int] = {}
         """Connections with bytes that were not written when last looked at, and how many."""
         self._timer: asyncio.TimerHandle | None = None
 
@@ -41,7 +43,7 @@ class SlowRequests:
         before, self._waiting = self._waiting, {}
         unread_before, self._unread = self._unread, {}
         for connection in list(self._connections()):
-            if not isinstance(connection, HttpToolsProtocol):
+            if not isinstance(connection, OneWriteProtocol):
                 continue
             unread = connection.transport.get_write_buffer_size()
             if unread and unread_before.get(connection) == unread:
@@ -58,11 +60,11 @@ class SlowRequests:
         self.start(loop)
 
 
-def _waits_for_bytes(connection: HttpToolsProtocol) -> bool:
+def _waits_for_bytes(connection: OneWriteProtocol) -> bool:
     cycle: RequestResponseCycle | None = connection.cycle
     if cycle is None:
         return True  # nothing yet, or a part of the first head
     if cycle.response_complete:
-        # Between two requests uvicorn's keep-alive timer runs; it is off when a part of the next head has come.
-        return connection.timeout_keep_alive_task is None
+        # Between two requests keep-alive has its own bound, until a part of the next head has come.
+        return not connection.idle
     return cycle.more_body

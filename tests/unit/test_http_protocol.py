@@ -161,6 +161,52 @@ def test_a_long_answer_is_whole_and_that_to_head_has_no_body() -> None:
     play(story)
 
 
+def test_a_connection_without_another_request_is_closed() -> None:
+    async def story(scene: Scene) -> None:
+        scene.protocol.timeout_keep_alive = 0.02  # type: ignore[assignment]
+        scene.sent(b"GET /x HTTP/1.1\r\n\r\n", PIECE)
+        await until(lambda: scene.transport.closing)
+        assert scene.transport.written.endswith(END + b"0")
+
+    play(story)
+
+
+def test_the_timer_of_an_earlier_answer_does_not_close_a_connection_that_is_in_use() -> None:
+    async def story(scene: Scene) -> None:
+        def timer_goes_off() -> None:
+            timer = scene.protocol.timeout_keep_alive_task
+            assert timer is not None
+            timer.cancel()
+            scene.protocol.timeout_keep_alive_handler()
+            assert not scene.transport.closing
+
+        scene.sent(b"GET /x HTTP/1.1\r\n\r\n", PIECE)
+        await until(lambda: scene.protocol.idle)
+        timer_goes_off()  # before its time, as when the answer is a newer one
+        scene.sent(b"GET /y HTTP/1.1\r\n", PIECE)
+        assert not scene.protocol.idle
+        timer_goes_off()  # in the middle of a head
+        assert scene.protocol.timeout_keep_alive_task is None
+        scene.sent(b"\r\n", PIECE)
+        await until(lambda: scene.protocol.idle)
+        timer_goes_off()
+        assert scene.transport.written.count(END + b"0") == 2
+
+    play(story)
+
+
+def test_a_connection_that_is_lost_leaves_no_timer() -> None:
+    async def story(scene: Scene) -> None:
+        scene.sent(b"GET /x HTTP/1.1\r\n\r\n", PIECE)
+        await until(lambda: scene.protocol.idle)
+        timer = scene.protocol.timeout_keep_alive_task
+        scene.protocol.connection_lost(ConnectionResetError())
+        assert timer is not None
+        assert timer.cancelled()
+
+    play(story)
+
+
 @pytest.mark.parametrize("closing", [False, True])
 def test_an_answer_of_which_nothing_is_read_is_given_up(monkeypatch: pytest.MonkeyPatch, closing: bool) -> None:
     monkeypatch.setattr(slow_requests, "RECEIVE_SECONDS", 0.01)
