@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 
+from artemis import snapshot
+from artemis.consensus import applying
 from artemis.consensus.timing import Bounds
 from artemis.consensus.wire import SnapshotChunk, SnapshotReply
+from artemis.registry import Registry
 from tests.simulation.cluster import Cluster
 from tests.simulation.directed import converge, engine_of, followers_of, leader_of, settle, settled_cluster, write
 from tests.simulation.disk import SimDisk
@@ -69,6 +72,38 @@ def test_a_crash_at_any_disk_operation_of_an_install_is_survived(cluster: Cluste
             break
     assert installed, "the install never ended before the crash"
     converge(cluster, *names(12))
+
+
+def test_the_state_that_a_snapshot_replaced_goes_piece_by_piece_with_the_entries_behind_it(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, away = leader_of(cluster), followers_of(cluster)[0]
+    write_all(cluster, leader, names(12))
+    settle(cluster)
+    for other in cluster.members:
+        if other != away:
+            cluster.network.cut(away, other)
+            cluster.network.cut(other, away)
+    cluster.world.run_for(10)  # until the connections are given up, and with them what they hold
+    write_all(cluster, leader, names(5, "later"))
+    compact(cluster, leader)
+    gone: list[int] = []
+    take_apart = snapshot.take_apart
+
+    def observed(registry: Registry) -> Iterator[object]:
+        for part in take_apart(registry):
+            gone.append(engine_of(cluster, away).core.applied_index)
+            yield part
+        gone.append(0)
+
+    monkeypatch.setattr(snapshot, "take_apart", observed)
+    monkeypatch.setattr(applying, "LET_GO_AT_ONCE", 1)
+    cluster.network.heal_all()
+    converge(cluster, *names(12), *names(5, "later"))
+    assert cluster.world.run_until_true(lambda: 0 in gone, within=60)
+    # Each record before another entry, and the end once.
+    assert len(gone) > 12
+    assert len(set(gone)) == len(gone)
 
 
 def test_a_link_that_breaks_during_the_transfer_goes_on_where_it_was(cluster: Cluster) -> None:
