@@ -14,8 +14,9 @@ import msgspec
 
 from artemis.api.conditions import conditions_of, refusal_text
 from artemis.api.dialects import Code, Dialect, FailedInstance, FailedKey
-from artemis.api.dialects.bodies import WriteBody
+from artemis.api.dialects.bodies import WriteBody, read_write
 from artemis.api.dialects.shapes import SentInstance, SentKey
+from artemis.api.faults import too_many
 from artemis.api.ports import ReplicatedRegistry
 from artemis.api.registrations import key_of_sent, rule_broken
 from artemis.api.serving import Serving
@@ -179,6 +180,17 @@ class Heartbeats:
             missing += [again[index] for index in outcome.missing_keys]
             missing.sort()
         return missing, refused, outcome.revision
+
+
+def read_bounded(content: bytes, items_max: int) -> WriteBody:
+    """Raises ``HttpFault`` for what is not understood, or names more than ``items_max``."""
+    body = read_write(content)
+    instances, keys = body.instances, body.keys
+    if instances is not None and len(instances) > items_max:
+        raise too_many("instances", items_max, len(instances))
+    if keys is not None and len(keys) > items_max:
+        raise too_many("instanceKeys", items_max, len(keys))
+    return body
 
 
 async def propose(

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from artemis.api.answers import NOT_APPLIED, UNKNOWN, Answer
 from artemis.api.conditions import conditions_of, record_headers
 from artemis.api.dialects import Code, Dialect, Kind
-from artemis.api.dialects.bodies import WriteBody, read_write
+from artemis.api.dialects.bodies import WriteBody
 from artemis.api.dialects.shapes import SentInstance
-from artemis.api.faults import Headers, too_many
+from artemis.api.faults import Headers
 from artemis.api.heartbeats import (
     Failures,
     Heartbeats,
     Places,
     propose,
+    read_bounded,
     refusal,
     require_leader,
 )
@@ -47,7 +48,7 @@ class RegistryRoutes:
 
     async def register(self, request: Request) -> Answer:
         options = self._serving.options.write(request)
-        body = self._read(await request.body(self._bytes_max))
+        body = read_bounded(await request.body(self._bytes_max), self._items_max)
         dialect = self._serving.dialect(body.naming, request)
         if not body.instances:
             return self._nothing_sent("register", dialect, body)
@@ -85,7 +86,7 @@ class RegistryRoutes:
 
     async def unregister(self, request: Request) -> Answer:
         options = self._serving.options.write(request)
-        body = self._read(await request.body(self._bytes_max))
+        body = read_bounded(await request.body(self._bytes_max), self._items_max)
         dialect = self._serving.dialect(body.naming, request)
         if not body.instances and not body.keys:
             return self._nothing_sent("unregister", dialect, body)
@@ -108,7 +109,7 @@ class RegistryRoutes:
 
     async def heartbeat(self, request: Request) -> Answer:
         options = self._serving.options.write(request)
-        body = self._read(await request.body(self._bytes_max))
+        body = read_bounded(await request.body(self._bytes_max), self._items_max)
         dialect = self._serving.dialect(body.naming, request)
         if not body.instances and not body.keys:
             return self._nothing_sent("heartbeat", dialect, body)
@@ -118,15 +119,6 @@ class RegistryRoutes:
             return self._refused("heartbeat", dialect, exc)
         outcome = NOTHING_SAID if beat.renewed or not beat.failures.any() else NOT_APPLIED
         return self._written("heartbeat", dialect, body, beat.failures, beat.revision, outcome, ordered=beat.ordered)
-
-    def _read(self, content: bytes) -> WriteBody:
-        body = read_write(content)
-        instances, keys = body.instances, body.keys
-        if instances is not None and len(instances) > self._items_max:
-            raise too_many("instances", self._items_max, len(instances))
-        if keys is not None and len(keys) > self._items_max:
-            raise too_many("instanceKeys", self._items_max, len(keys))
-        return body
 
     @staticmethod
     def _said_of(refused: Sequence[Conflict], proposed: int) -> Headers:

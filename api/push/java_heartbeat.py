@@ -12,9 +12,8 @@ import asyncio
 from starlette.websockets import WebSocket
 
 from artemis.api.dialects import Code
-from artemis.api.dialects.bodies import read_write
 from artemis.api.faults import HttpFault
-from artemis.api.heartbeats import Heartbeats, Places, refusal
+from artemis.api.heartbeats import Heartbeats, Places, read_bounded, refusal
 from artemis.api.push.java_messages import heartbeat_answers
 from artemis.api.push.sessions import BINARY, Session, SessionEnd
 from artemis.api.serving import JAVA, Serving
@@ -34,6 +33,7 @@ class HeartbeatSocket:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
         self._settings = serving.settings.push
+        self._items_max = serving.settings.items_max
         self._sessions = serving.sessions
         self._heartbeats = Heartbeats(serving, Places(serving))
         self._limit = serving.limits.of("heartbeat")
@@ -84,7 +84,7 @@ class HeartbeatSocket:
         if text.strip() == "null":
             return self._failed("bad-request", "request is null")
         try:
-            body = read_write(text.encode())
+            body = read_bounded(text.encode(), self._items_max)
         except HttpFault as fault:
             return self._failed("bad-request", fault.message)
         if not body.instances and not body.keys:

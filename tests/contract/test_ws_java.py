@@ -168,6 +168,29 @@ def test_bad_input_is_answered_and_the_session_goes_on(said: str, message: str) 
     play(story)
 
 
+def test_a_heartbeat_that_names_too_many_is_answered_and_renews_nobody() -> None:
+    """As over HTTP: what one message names is looked up, applied and answered in one turn."""
+
+    async def story() -> None:
+        cluster = LoopbackCluster("n1")
+        settings = HttpSettings(items_max=3)
+        async with serving(cluster["n1"], settings) as site, site.open(HEARTBEAT) as talk:
+            before = cluster["n1"].registry.applied_index
+            answer = await talk.ask(beat("i1", "i2", "i3", "i4"))
+            assert answer == {
+                "failedInstances": None,
+                "responseStatus": {
+                    "errorCode": "bad-request",
+                    "message": "instances: at most 3 are allowed in one request, not 4",
+                    "status": "fail",
+                },
+            }
+            assert cluster["n1"].registry.applied_index == before
+            assert len((await talk.ask(beat("i1", "i2", "i3")))["failedInstances"]) == 3
+
+    play(story)
+
+
 @pytest.mark.parametrize("fold", [str.upper, str.lower])
 def test_names_in_any_case_are_understood(fold: Callable[[str], str]) -> None:
     async def story() -> None:
