@@ -65,6 +65,8 @@ class Core:
         self._retries = RetryBudget()
         # Heartbeats pay from their own budget: look-ups that retry through an outage must not cost a lease.
         self._lease_retries = RetryBudget()
+        # So do watches, which ask for ever: what they spend in an outage is missing to the calls after it.
+        self._watch_retries = RetryBudget()
         self.session = Session()
         self.plan = HeartbeatPlan(rng)
 
@@ -143,19 +145,19 @@ class Core:
                 method="GET",
                 node_budget_ms=max(1, int(self.policy.read_timeout_s * 900)),
             )
-            return self._made(operation, policy)
+            return self._made(operation, policy, self._watch_retries)
 
         def read() -> Call[Services]:
-            return self.services("linearizable", None) if names is None else self._lookup_all(names)
+            if names is None:
+                path, body = wire.SERVICES_PATH, wire.encode_scope(self._region_id, self._zone_id)
+            else:
+                path, body = wire.LOOKUP_PATH, wire.encode_lookup(names, self._region_id, self._zone_id)
+            return self._read(path, body, _SERVICES, "linearizable", None, retries=self._watch_retries)
 
         def pause_s() -> float:
             return self._rng.uniform(0.5, 1.0) * self.policy.backoff_max_s
 
         return Watching(since, wait_s, poll, read, pause_s)
-
-    def _lookup_all(self, service_ids: Sequence[str]) -> Call[Services]:
-        body = wire.encode_lookup(service_ids, self._region_id, self._zone_id)
-        return self._read(wire.LOOKUP_PATH, body, _SERVICES, "linearizable", None)
 
     def members(self) -> Call[tuple[Member, ...]]:
         # Any zone and region: the members are asked for, not those near this client.
@@ -201,6 +203,7 @@ class Core:
         max_stale_ms: int | None,
         *,
         versions: bool = False,
+        retries: RetryBudget | None = None,
     ) -> Call[T]:
         if consistency not in CONSISTENCIES:
             raise InvalidInput("consistency", f"must be one of {', '.join(CONSISTENCIES)}, not {consistency!r}")
@@ -214,7 +217,7 @@ class Core:
                 rule = f"must be 0 or more, not {max_stale_ms!r}, and goes with consistency='stale' only"
                 raise InvalidInput("max_stale_ms", rule)
             headers["x-artemis-max-stale-ms"] = str(max_stale_ms)
-        return self._call(path, body, interpret, changes=False, headers=headers)
+        return self._call(path, body, interpret, changes=False, headers=headers, retries=retries)
 
     def _call(
         self,

@@ -21,6 +21,7 @@ from artemis.client import (
     Instance,
     InvalidInput,
     RetryPolicy,
+    Unavailable,
     WatchBookmark,
     WatchChanges,
     WatchEvent,
@@ -227,6 +228,20 @@ def test_an_outage_is_not_asked_again_and_again_without_a_pause(watch: Watch) ->
     assert len(cluster.requests) - requests < 5 * (time.now - began)
     cluster.up()
     assert take(1) == [("bookmark", 0)]
+
+
+def test_an_outage_of_a_watch_leaves_other_calls_their_retries() -> None:
+    cluster = FakeCluster()
+    time = VirtualTime()
+    transport = httpx.MockTransport(cluster.handle)
+    with ArtemisClient(NODES, transport=transport, runtime=Runtime(clock=time.clock, wait=time.wait, seed=7)) as client:
+        events = client.watch(since=0)
+        cluster.down("refused")
+        for _ in range(10):
+            next(events)
+        with pytest.raises(Unavailable, match=r"its time budget|its 10 attempts"):
+            client.lookup("orders")
+        cluster.up()
 
 
 @pytest.mark.parametrize(("wait_ms_max", "asked_ms"), [(2_000, 1_250), (1, 1)])
