@@ -15,6 +15,7 @@ from artemis.api.answers import Answer
 from artemis.api.deployment import SOURCES
 from artemis.api.dialects import Data, Dialect
 from artemis.api.dialects.bodies import LeasesBody, read_leases, read_leases_query, read_place, read_query
+from artemis.api.faults import too_many
 from artemis.api.health import Health, own_health
 from artemis.api.lease_report import report
 from artemis.api.requests import Request
@@ -107,7 +108,11 @@ class StatusRoutes:
     async def _which_leases(self, request: Request) -> LeasesBody:
         if request.scope["method"] == "GET":
             return read_leases_query(request.query)
-        return read_leases(await request.body(self._bytes_max))
+        body = read_leases(await request.body(self._bytes_max))
+        most = self._serving.settings.items_max
+        if len(body.service_ids) > most:
+            raise too_many("serviceIds", most, len(body.service_ids))
+        return body
 
     async def _dialect(self, request: Request) -> Dialect:
         if request.scope["method"] == "GET":

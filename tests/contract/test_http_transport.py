@@ -17,6 +17,7 @@ from tests.support.loopback import LoopbackCluster, LoopbackNode
 
 REGISTER = "/artemis/api/registry/register.json"
 LOOKUP = "/artemis/api/discovery/lookup.json"
+LEASES = "/artemis/api/status/leases.json"
 BODY = orjson.dumps({"instances": [camel_instance()]})
 
 
@@ -392,11 +393,10 @@ def test_an_unforeseen_exception_is_a_500_of_unknown_outcome_and_reaches_the_ser
             {"regionId": "r", "zoneId": "z", "serviceId": "s", "groupId": "g", "instanceId": "i"},
         ),
         (LOOKUP, "discoveryConfigs", {"serviceId": "s"}),
+        (LEASES, "serviceIds", "s"),
     ],
 )
-def test_a_request_that_names_too_many_is_refused_and_changes_nothing(
-    path: str, field: str, one: dict[str, object]
-) -> None:
+def test_a_request_that_names_too_many_is_refused_and_changes_nothing(path: str, field: str, one: object) -> None:
     """All instances of a request appear together, so each node would stand still while it applies them."""
     cluster = LoopbackCluster()
     api = Api(cluster["n1"], HttpSettings(items_max=3))
@@ -405,6 +405,6 @@ def test_a_request_that_names_too_many_is_refused_and_changes_nothing(
     answer = api.send("POST", path, content=orjson.dumps({field: [one] * 4}))
     assert answer.status_code == 413
     assert answer.json()["message"] == f"{field}: at most 3 are allowed in one request, not 4"
-    assert answer.headers.get("x-artemis-outcome") == (None if path == LOOKUP else "not-applied")
+    assert answer.headers.get("x-artemis-outcome") == (None if path in (LOOKUP, LEASES) else "not-applied")
     assert cluster["n1"].registry.revision == revision
     assert api.send("POST", path, content=orjson.dumps({field: [one]})).status_code == 200
