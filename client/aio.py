@@ -101,6 +101,11 @@ class AsyncArtemisClient:
         self._wake = asyncio.Event()
         self._never = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._registering = 0
+        self._none_registering = asyncio.Event()
+        """Once the client is closed."""
+        self._late: list[Lease] = []
+        """Registered while the client was closing."""
 
     async def register(
         self,
@@ -122,9 +127,16 @@ class AsyncArtemisClient:
         if on_reregistered is not None:
             lease.on_reregistered = partial(on_reregistered, registration)
         call = self._core.register(lease, expected)
-        lease.version = await self._drive(call)
-        if self._closed:
-            raise closed_during_call()
+        self._registering += 1
+        try:
+            lease.version = await self._drive(call)
+            if self._closed:
+                self._late.append(lease)
+                raise closed_during_call()
+        finally:
+            self._registering -= 1
+            if self._closed and not self._registering:
+                self._none_registering.set()
         self._core.plan.add(lease, call.started_at)
         if self._task is None:
             self._task = asyncio.create_task(self._keep_leases(), name="artemis-client-heartbeats")
@@ -195,7 +207,12 @@ class AsyncArtemisClient:
         self._stopping.set()
         self._wake.set()
         try:
+            deadline = self._runtime.clock() + CLOSE_STEP_S
             await self._end_task()
+            if self._registering:
+                # Ordered after the unregistration, the instance would be listed for a TTL although nobody owns it.
+                await self._runtime.wait(self._none_registering, max(0.0, deadline - self._runtime.clock()))
+            leases = (*leases, *self._late)
             await self._depart(self._core.departure(leases, self._runtime.clock() + CLOSE_STEP_S))
         finally:
             await self._http.aclose()

@@ -112,6 +112,11 @@ class ArtemisClient:
         self._thread: threading.Thread | None = None
         self._thread_ended = False
         self._thread_closes_http = False
+        self._registering = 0
+        self._none_registering = threading.Event()
+        """Once the client is closed."""
+        self._late: list[Lease] = []
+        """Registered while the client was closing."""
 
     def register(
         self,
@@ -141,12 +146,21 @@ class ArtemisClient:
         if on_reregistered is not None:
             lease.on_reregistered = partial(on_reregistered, registration)
         call = self._prepare(lambda: self._core.register(lease, expected))
-        lease.version = self._drive(call)
         with self._lock:
-            if self._closed:
-                raise closed_during_call()
-            self._core.plan.add(lease, call.started_at)
-            self._ensure_thread()
+            self._registering += 1
+        try:
+            lease.version = self._drive(call)
+            with self._lock:
+                if self._closed:
+                    self._late.append(lease)
+                    raise closed_during_call()
+                self._core.plan.add(lease, call.started_at)
+                self._ensure_thread()
+        finally:
+            with self._lock:
+                self._registering -= 1
+                if self._closed and not self._registering:
+                    self._none_registering.set()
         self._wake.set()
         return registration
 
@@ -228,8 +242,16 @@ class ArtemisClient:
             thread = self._thread
         self._stopping.set()
         self._wake.set()
+        deadline = self._runtime.clock() + CLOSE_STEP_S
         if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSE_STEP_S)
+        with self._lock:
+            waits = self._registering > 0
+        if waits:
+            # Ordered after the unregistration, the instance would be listed for a TTL although nobody owns it.
+            self._runtime.wait(self._none_registering, max(0.0, deadline - self._runtime.clock()))
+        with self._lock:
+            leases = (*leases, *self._late)
         self._depart(self._core.departure(leases, self._runtime.clock() + CLOSE_STEP_S))
         self._release_http(thread)
 

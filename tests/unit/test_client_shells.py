@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, cast
@@ -13,6 +14,8 @@ import httpx
 import pytest
 
 from artemis.client import (
+    ArtemisClient,
+    AsyncArtemisClient,
     ClientClosed,
     ClusterUnavailable,
     Instance,
@@ -22,7 +25,7 @@ from artemis.client import (
     Unavailable,
 )
 from artemis.client.leases import BATCH_INSTANCES_MAX
-from artemis.client.wire import UNREGISTER_PATH
+from artemis.client.wire import REGISTER_PATH, UNREGISTER_PATH
 from artemis.consensus.freshness import UNKNOWN_MS
 from tests.support.client_drivers import AsyncDriver, Driver, SyncDriver
 from tests.support.fake_cluster import NODES, FakeCluster, Trouble
@@ -496,6 +499,66 @@ def test_close_unregisters_in_requests_that_nodes_take(
     driver.close()
     assert cluster.instances == {}
     assert [len(body["instances"]) for body in cluster.bodies("unregister.json")] == [500, 250, 250, 3]
+
+
+def test_what_is_being_registered_when_the_client_closes_is_taken_out_by_threads_too(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry orders it after the unregistration, so nobody's instance would be listed for a TTL."""
+    monkeypatch.setattr("artemis.client.sync.CLOSE_STEP_S", 10.0)
+    reached, closing = threading.Event(), threading.Event()
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.path == REGISTER_PATH:
+            reached.set()
+            assert closing.wait(10.0)
+        return cluster.handle(request)
+
+    client = ArtemisClient(NODES, transport=httpx.MockTransport(handle))
+    outcome: list[object] = []
+
+    def register() -> None:
+        try:
+            outcome.append(client.register(ORDERS))
+        except ClientClosed as exc:
+            outcome.append(exc.definite)
+
+    thread = threading.Thread(target=register)
+    thread.start()
+    assert reached.wait(10.0)
+    client._stopping.set = closing.set  # type: ignore[method-assign]
+    client.close()
+    thread.join(10.0)
+    assert (outcome, cluster.instances) == ([False], {})
+
+
+def test_what_is_being_registered_when_the_client_closes_is_taken_out_by_tasks_too(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("artemis.client.aio.CLOSE_STEP_S", 10.0)
+
+    async def run() -> None:
+        reached, closing = asyncio.Event(), asyncio.Event()
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            if request.url.path == REGISTER_PATH:
+                reached.set()
+                await closing.wait()
+            return cluster.handle(request)
+
+        client = AsyncArtemisClient(NODES, transport=httpx.MockTransport(handle))
+        registering = asyncio.create_task(client.register(ORDERS))
+        await reached.wait()
+        ending = asyncio.create_task(client.close())
+        await client._stopping.wait()
+        closing.set()
+        await ending
+        with pytest.raises(ClientClosed) as caught:
+            await registering
+        assert not caught.value.definite
+
+    asyncio.run(asyncio.wait_for(run(), 10.0))
+    assert cluster.instances == {}
 
 
 def test_close_in_an_outage_ends_soon_and_says_what_it_left(
