@@ -440,10 +440,6 @@ class Registry:
         return (*state, list(state.members), list(state.requests))
 
 
-def _by_position(conditions: Sequence[Condition]) -> dict[int, Condition]:
-    return {condition.position: condition for condition in conditions}
-
-
 def _holds(condition: Condition | None, record: Record | None) -> bool:
     if condition is None:
         return True
