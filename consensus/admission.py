@@ -11,9 +11,13 @@ elect n3. So a journal is not enough to take part; it must have been admitted, a
   decided otherwise (``rejoin``): then it takes the state from a leader that a majority without it has confirmed after
   it asked, and takes part once it holds everything that was committed by then. Such a leader is in the newest term
   that any promise of the lost data could have helped to make (the confirming majority and any majority that held the
-  lost member share another one).
+  lost member share another one). One promise is left: its vote for a candidate that nobody else has voted for yet.
+  So it hears the term of every other member after its loss, and has no vote in any term up to the highest: n1, cut off
+  in term 3, holds the lost vote of n3; n3 rejoins in term 2 with n2, n4 and n5 and would vote for n5 in term 3; with
+  the vote of n2 later on, n1 and n5 would both lead it.
 
-The price of the founding rule: a cluster forms only when all its members run for the first time.
+The price of the founding rule: a cluster forms only when all its members run for the first time. That of the last one:
+a member rejoins only while all others run, if only without data.
 """
 
 from __future__ import annotations
@@ -70,6 +74,9 @@ class Admission:
         self._fresh: dict[str, bytes] = {}
         self._founders: dict[str, bytes] = {}
         """What an admitted member told a member that rejoins."""
+        self._terms: dict[str, int] = {}
+        """Of each other member that answered this start."""
+        self._has_state = False
         self._asked_at = float("-inf")
         self.rejoin_from: int | None = None
         """A rejoining member needs a snapshot that ends here or later."""
@@ -82,6 +89,9 @@ class Admission:
         """Why this member does not take part yet."""
         if self.done:
             return None
+        unheard = [peer for peer in self._host.core.peers() if peer not in self._terms]
+        if self._has_state and unheard:
+            return f"rejoins, has the cluster's state, and waits until it has heard of {', '.join(unheard)}"
         if self.rejoin_from is not None:
             return "takes the cluster's state because it was started with --rejoin"
         if self._founders:
@@ -103,13 +113,14 @@ class Admission:
         self._asked_at = self._host.now()
         self._found_if_complete()
         for peer in self._host.core.peers():
-            self._host.send(peer, Introduction(self._host.journal.journal_id, self._rejoin))
+            self._host.send(peer, Introduction(self._host.journal.journal_id, self._rejoin and not self._has_state))
 
     # -- without data ------------------------------------------------------------------------------------------------
 
     def on_reply(self, peer: str, reply: IntroductionReply) -> None:
         if self.done:
             return
+        self._terms[peer] = reply.term
         if not reply.founders:
             self._fresh[peer] = reply.journal_id
             self._found_if_complete()
@@ -122,6 +133,7 @@ class Admission:
             )
         else:
             self._founders = reply.founders
+            self._rejoin_if_complete()
 
     def on_rejoin_index(self, message: RejoinIndex) -> None:
         """Ignored until an introduction was answered: a slow disk can hold back the answers, and the state would then
@@ -134,7 +146,14 @@ class Admission:
     def on_snapshot_installed(self, index: int) -> None:
         """The state of a confirmed leader, ending at ``index``, is stored here."""
         if not self.done and self.rejoin_from is not None and index >= self.rejoin_from:
-            self._host.journal.admit({**self._founders, self._host.node_id: self._host.journal.journal_id})
+            self._has_state = True
+            self._rejoin_if_complete()
+
+    def _rejoin_if_complete(self) -> None:
+        host = self._host
+        if self._has_state and all(peer in self._terms for peer in host.core.peers()):
+            host.core.elections.adopt_term(max(self._terms.values()), host.node_id)
+            host.journal.admit({**self._founders, host.node_id: host.journal.journal_id})
 
     def _found_if_complete(self) -> None:
         if all(peer in self._fresh for peer in self._host.core.peers()):
@@ -147,6 +166,8 @@ class Admission:
         """Tell ``peer`` how this member knows it; ``confirm`` begins a rejoin if this node can help with it."""
         founders = self._host.journal.founders
         # Only what is on disk is told: after a power cut this member might not know its own founding any more.
-        self._host.send_when_durable(peer, IntroductionReply(self._host.journal.journal_id, founders))
+        self._host.send_when_durable(
+            peer, IntroductionReply(self._host.core.term, self._host.journal.journal_id, founders)
+        )
         if founders and message.rejoin and founders.get(peer) != message.journal_id:
             confirm()

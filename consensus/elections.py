@@ -108,11 +108,11 @@ class Elections:
             self._raft.enter_term(term, None)
             self._raft.follow_nobody()
 
-    def adopt_term(self, term: int, leader: str) -> None:
-        """Take over a leader's term without its vote: lost data may have held a vote of this very term, and a second
-        one could elect a second leader."""
+    def adopt_term(self, term: int, voted_for: str) -> None:
+        """Take over a term without its vote: lost data may have held a vote of this very term, and a second one could
+        elect a second leader. ``voted_for`` is nobody who may still ask for it: its leader, or this node."""
         if term > self._raft.term:
-            self._raft.enter_term(term, leader)
+            self._raft.enter_term(term, voted_for)
 
     def step_down(self) -> None:
         """As leader: lead no more; the others elect after their timeout."""

@@ -238,7 +238,9 @@ class Snapshotting:
 
     def on_chunk(self, peer: str, chunk: SnapshotChunk) -> None:
         if self._has(chunk.index, chunk.index_term):
-            # An older snapshot over a newer state would take back what is applied (hazard E4).
+            # An older snapshot over a newer state would take back what is applied (hazard E4). A rejoining member may
+            # have installed it in its last life.
+            self._host.on_snapshot_installed(chunk.index)
             self._host.send_when_durable(peer, SnapshotReply(self._host.core.term, chunk.index, chunk.total))
             return
         if self._installing is not None:

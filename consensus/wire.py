@@ -149,6 +149,7 @@ class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=17):
 
 
 class IntroductionReply(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    term: int
     journal_id: bytes
     founders: dict[str, bytes]
     """The journal id of each member at the founding, as the sender knows it; empty while it has no data itself."""

@@ -102,9 +102,11 @@ class Invariants:
         self.after_turn(engine)
 
     def disk_replaced(self, name: str) -> None:
-        """Its log is gone, and so may be what it was told. What it told others still binds it."""
+        """Its log is gone, and so may be what it was told. What it told others still binds it; a vote for itself was
+        counted by nobody else."""
         node = self._nodes[name]
-        self._nodes[name] = _Memory(votes=node.votes, burned_journal=node.dead_journal)
+        votes = {term: candidate for term, candidate in node.votes.items() if candidate != name}
+        self._nodes[name] = _Memory(votes=votes, burned_journal=node.dead_journal)
 
     def ended(self, name: str) -> None:
         node = self._nodes[name]

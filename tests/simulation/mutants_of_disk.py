@@ -271,6 +271,19 @@ def rejoin_without_the_operators_word(patch: pytest.MonkeyPatch) -> None:
 
 @mutant(
     "J4",
+    "admission.Admission._rejoin_if_complete",
+    Named(ADMISSION + "a_rejoining_member_hears_of_all_before_it_has_a_vote"),
+)
+def rejoin_before_all_were_heard(patch: pytest.MonkeyPatch) -> None:
+    def at_once(self: Any) -> None:
+        if self._has_state:
+            self._host.journal.admit({**self._founders, self._host.node_id: self._host.journal.journal_id})
+
+    patch.setattr(Admission, "_rejoin_if_complete", at_once)
+
+
+@mutant(
+    "J4",
     "admission.Admission.on_rejoin_index",
     Named(ADMISSION + "the_state_may_come_before_the_names_of_the_founders"),
 )

@@ -6,7 +6,16 @@ import pytest
 
 from artemis.consensus.admission import Admission
 from artemis.consensus.wire import IntroductionReply
-from tests.simulation.directed import engine_of, names_on, new_cluster, settle, settled_cluster, write
+from tests.simulation.directed import (
+    engine_of,
+    followers_of,
+    leader_of,
+    names_on,
+    new_cluster,
+    settle,
+    settled_cluster,
+    write,
+)
 from tests.simulation.world import Violation
 
 
@@ -143,6 +152,43 @@ def test_a_rejoining_member_helps_nobody_who_lacks_what_it_acknowledged() -> Non
     cluster.start("n1")
     settle(cluster)
     assert all(names_on(cluster, name) == {"precious"} for name in cluster.members)
+
+
+def test_a_rejoining_member_hears_of_all_before_it_has_a_vote() -> None:
+    """A candidate that is cut off holds the lost vote. With a second vote of that member in its term, and one more for
+    each later on, two would lead it."""
+    cluster = settled_cluster("lost vote", members=5)
+    assert write(cluster, "n1", "a")
+    leader = leader_of(cluster)
+    candidate, voter, *rest = followers_of(cluster)
+    for name in (leader, *rest):
+        cluster.network.cut(name, candidate)
+        cluster.network.cut(candidate, name)
+    elections = engine_of(cluster, candidate).core.elections
+    elections.transfer = True
+    elections.campaign_now()
+    assert cluster.world.run_until_true(lambda: len(elections._voters[1]) == 1, within=5), "its vote has arrived"
+    term = elections.term
+    cluster.network.cut(voter, candidate)
+    cluster.network.cut(candidate, voter)
+    cluster.kill(voter)
+    cluster.replace_disk(voter)
+    cluster.machines[voter].rejoin = True
+    cluster.start(voter)
+    waits = f"waits until it has heard of {candidate}"
+    assert cluster.world.run_until_true(
+        lambda: any(waits in reason for reason in engine_of(cluster, voter).status().reasons), within=20
+    )
+    assert names_on(cluster, voter) == {"a"}
+    # A start in between must find its way here again, though nothing was committed meanwhile.
+    cluster.kill(voter)
+    cluster.start(voter)
+    assert cluster.world.run_until_true(
+        lambda: any(waits in reason for reason in engine_of(cluster, voter).status().reasons), within=20
+    )
+    cluster.network.heal_all()
+    settle(cluster)
+    assert engine_of(cluster, voter).core.term >= term
 
 
 def test_data_of_another_set_of_members_is_refused() -> None:
