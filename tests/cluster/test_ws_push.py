@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from jepsen_lite.cluster import Cluster
 from jepsen_lite.registry import REGISTER, instance, instances_body
@@ -19,6 +20,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.anyio]
 
 NODES = ("n1", "n2", "n3")
 SHORT_TTL_MS = 1_500
+AWAY = 1013
+"""Closes a session on a node whose state may be old."""
 PUSH_S = 1.0
 """Java's own tests allow a push this much (``java-client-and-push.md`` 12.1)."""
 
@@ -98,6 +101,19 @@ async def test_pushes_come_within_a_second(cluster: Cluster, calls: Calls, servi
 async def test_no_push_is_lost_or_repeated_when_the_leader_is_killed(
     cluster: Cluster, calls: Calls, service: str
 ) -> None:
+    for attempt in range(3):
+        try:
+            await _push_over_a_killed_leader(cluster, calls, f"{service}-{attempt}")
+            return
+        except ConnectionClosed as closed:
+            # A machine so busy that no leader is heard of for five seconds: the node sends its listeners away.
+            if closed.rcvd is None or closed.rcvd.code != AWAY:
+                raise
+            cluster.heal()
+    pytest.fail("in three attempts no leader was elected within five seconds")
+
+
+async def _push_over_a_killed_leader(cluster: Cluster, calls: Calls, service: str) -> None:
     leader = cluster.leader()
     watched, writer = cluster.followers()
     async with listening(cluster, watched) as talk:
