@@ -136,10 +136,8 @@ class Admission:
             self._rejoin_if_complete()
 
     def on_rejoin_index(self, message: RejoinIndex) -> None:
-        """Ignored until an introduction was answered: a slow disk can hold back the answers, and the state would then
-        be installed by a member that does not know who the founders are. It is asked for again anyway."""
         mine = message.journal_id == self._host.journal.journal_id
-        if mine and not self.done and self._founders and self.rejoin_from is None:
+        if mine and not self.done and self._rejoin and self.rejoin_from is None:
             log.info("rejoins: needs the state up to entry %d", message.index)
             self.rejoin_from = message.index
 
@@ -150,8 +148,10 @@ class Admission:
             self._rejoin_if_complete()
 
     def _rejoin_if_complete(self) -> None:
+        """The state may come before the answers, which wait for their senders' disks: not knowing the founders this
+        member would be its own only one, and refuse its next start."""
         host = self._host
-        if self._has_state and all(peer in self._terms for peer in host.core.peers()):
+        if self._has_state and self._founders and all(peer in self._terms for peer in host.core.peers()):
             host.core.elections.adopt_term(max(self._terms.values()), host.node_id)
             host.journal.admit({**self._founders, host.node_id: host.journal.journal_id})
 

@@ -21,7 +21,7 @@ from artemis.consensus.segments import SegmentWriter
 from artemis.consensus.snapshots import SnapshotStore
 from artemis.consensus.snapshotting import Snapshotting
 from artemis.consensus.timing import Bounds
-from artemis.consensus.wire import RejoinIndex, SnapshotChunk, SnapshotReply
+from artemis.consensus.wire import SnapshotChunk, SnapshotReply
 from artemis.registry import FrozenState
 from tests.simulation.disk import SimFile
 from tests.simulation.mutant import Named, Seeds, faults, mutant
@@ -280,19 +280,6 @@ def rejoin_before_all_were_heard(patch: pytest.MonkeyPatch) -> None:
             self._host.journal.admit({**self._founders, self._host.node_id: self._host.journal.journal_id})
 
     patch.setattr(Admission, "_rejoin_if_complete", at_once)
-
-
-@mutant(
-    "J4",
-    "admission.Admission.on_rejoin_index",
-    Named(ADMISSION + "the_state_may_come_before_the_names_of_the_founders"),
-)
-def be_admitted_without_knowing_the_founders(patch: pytest.MonkeyPatch) -> None:
-    def on_rejoin_index(self: Any, message: RejoinIndex) -> None:
-        if message.journal_id == self._host.journal.journal_id and self._rejoin and self.rejoin_from is None:
-            self.rejoin_from = message.index
-
-    patch.setattr(Admission, "on_rejoin_index", on_rejoin_index)
 
 
 @mutant(
