@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
+
 from artemis import snapshot
+from artemis.consensus.engine import Engine
 from artemis.consensus.timing import Bounds
 from tests.simulation.clients import FOREVER_MS, Answer, elements_of, register
 from tests.simulation.cluster import Cluster
@@ -67,3 +72,16 @@ def converge(cluster: Cluster, *names: str) -> None:
         assert names_on(cluster, node) == set(names), node
     states = {b"".join(snapshot.encode(snapshot.freeze(engine.registry))) for engine in cluster.engines()}
     assert len(states) == 1
+
+
+def counted_steps(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each engine steps from now on."""
+    steps: Counter[str] = Counter()
+    step = Engine._step
+
+    def counted(engine: Engine) -> None:
+        steps[engine.node_id] += 1
+        step(engine)
+
+    monkeypatch.setattr(Engine, "_step", counted)
+    return steps

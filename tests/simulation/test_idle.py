@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from artemis.consensus.engine import Engine
 from artemis.consensus.timing import Bounds, Timing
 from artemis.errors import ArtemisError, InvalidInput, Unavailable
 from tests.simulation.cluster import Cluster
-from tests.simulation.directed import leader_of, settle
+from tests.simulation.directed import counted_steps, leader_of, settle
 from tests.simulation.settings import Settings
 from tests.simulation.world import World
 
@@ -26,14 +24,7 @@ def resting() -> Cluster:
 
 def test_a_node_at_rest_steps_a_few_times_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = resting()
-    steps: Counter[str] = Counter()
-    step = Engine._step
-
-    def counted(engine: Engine) -> None:
-        steps[engine.node_id] += 1
-        step(engine)
-
-    monkeypatch.setattr(Engine, "_step", counted)
+    steps = counted_steps(monkeypatch)
     messages = cluster.network.messages
     cluster.world.run_for(10.0)
     heartbeats = (cluster.network.messages - messages) / 4 / 10  # to two followers and back

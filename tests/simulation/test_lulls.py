@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from artemis.consensus.engine import Engine
+from tests.simulation.directed import counted_steps
 from tests.simulation.run import drawn
 from tests.simulation.scenario import Run
 from tests.simulation.settings import RareSteps, Settings
@@ -52,14 +52,7 @@ def test_a_lull_costs_a_few_steps_per_second(monkeypatch: pytest.MonkeyPatch) ->
     run = Run("at rest with registrations", settings)
     run.start()
     run.world.run_for(6.0)
-    steps: Counter[str] = Counter()
-    step = Engine._step
-
-    def counted(engine: Engine) -> None:
-        steps[engine.node_id] += 1
-        step(engine)
-
-    monkeypatch.setattr(Engine, "_step", counted)
+    steps = counted_steps(monkeypatch)
     clock_ms = {engine.registry.clock_ms for engine in run.cluster.engines()}
     run.world.run_for(20.0)
     assert max(steps.values()) / 20 <= 16, steps
