@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from artemis import snapshot
-from artemis.consensus import engine, records, recovery, segments
+from artemis.consensus import engine, journal, records, recovery, segments
 from artemis.consensus.admission import Admission
 from artemis.consensus.core import RaftCore
 from artemis.consensus.disk import FileDisk
@@ -16,7 +16,7 @@ from artemis.consensus.diskwatch import DiskWatch
 from artemis.consensus.elections import Elections
 from artemis.consensus.journal import Journal
 from artemis.consensus.ports import Disk, DiskQueue
-from artemis.consensus.records import Bad, Record, Vote
+from artemis.consensus.records import Bad, Record, Start, Vote
 from artemis.consensus.segments import SegmentWriter
 from artemis.consensus.snapshots import SnapshotStore
 from artemis.consensus.snapshotting import Snapshotting
@@ -293,6 +293,15 @@ def rejoin_with_a_free_vote(patch: pytest.MonkeyPatch) -> None:
             self._raft.enter_term(term, None)
 
     patch.setattr(Elections, "adopt_term", adopt)
+
+
+@mutant(
+    "P2",
+    "journal._start_above",
+    Named("unit/test_journal.py::test_starts_on_a_disk_and_on_the_one_that_replaced_it_have_other_numbers"),
+)
+def number_starts_without_chance(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(journal, "_start_above", lambda number, drawn: Start(number + 1))
 
 
 @mutant("I", "admission.refuse_other_members", Named(ADMISSION + "data_of_another_set_of_members_is_refused"))
